@@ -1,0 +1,355 @@
+/* ipcio.h - scripts on one machine exchange data and take turns.
+ *
+ * This header is the whole public C API and its reference manual.  The Lua and the Python module have
+ * the same calls; docs/guide.md shows them.
+ *
+ * A server listens at an address and accepts connections; a client connects to the address.  Either
+ * side then reads and writes messages.
+ *
+ *     ipcio_server *server;                              ipcio_conn *conn;
+ *     ipcio_conn *conn;                                  const void *answer;
+ *     const void *request;                               size_t size;
+ *     size_t size;
+ *     ipcio_listen("pipe://greeter", NULL, &server);     ipcio_connect("pipe://greeter", NULL, 5000, &conn);
+ *     ipcio_accept(server, -1, &conn);                   ipcio_call(conn, "world", 5, 1000, &answer, &size);
+ *     ipcio_read(conn, -1, &request, &size);
+ *     ipcio_write(conn, "hello", 5, -1);
+ *
+ * CAVEATS
+ *  - An address is trusted, a peer is not: whatever it sends is checked, but who may connect is decided
+ *    by the file system.  By default that is this user (and root, whom no file mode stops).
+ *  - The pointer that ipcio_read gives lies in the connection's own memory.  It is valid until the next
+ *    reading call or the end of the connection.
+ *  - After fork() the child's handles answer IPCIO_FORKED.  A child made by a bare clone system call,
+ *    past libc, keeps the parent's descriptors, and peers learn of the parent's death when it ends too.
+ *
+ * ADDRESSES
+ *  scheme://name?option=value&option=value.  A name is any UTF-8 of 1 to 255 bytes without NUL; '?', '&',
+ *  '%' and a leading '/' are percent-encoded.  scheme:///absolute/path is a path, used as given.
+ *  \\.\pipe\NAME is pipe://NAME and \\.\mailslot\NAME is mailslot://NAME.  In a name '\' and '/' are the
+ *  same.  "Local\" before a name means this user, which is the default.
+ *
+ *  option      value                    default    meaning
+ *  limit       1 to 4294967295 bytes    67108864   longest message this side takes and sends
+ *  buffer      1024 to 1073741824       65536      bytes read ahead; never limits a message
+ *
+ * TIMEOUTS
+ *  Milliseconds.  0 tries once, -1 (IPCIO_FOREVER) waits for ever, and IPCIO_TRY never waits: see
+ *  WAITING ELSEWHERE.  One monotonic deadline holds for a whole call.
+ *
+ * ERRORS
+ *  Every call that can fail returns a status: 0 for success, below 0 an error of the table below.
+ *  ipcio_message() then says, for the calling thread, what was tried, on which name and why it failed.
+ *
+ * THREADS
+ *  Handles of different connections are independent.  Of one connection, one thread may read while
+ *  another writes; a second reader or writer at the same time is IPCIO_INVALID and disturbs nothing.
+ *  ipcio_*_close may be called from any thread at any time and wakes those who wait.  ipcio_*_free must
+ *  be the last call.  The library starts no thread and installs no signal handler; a signal does not end
+ *  a wait (but see ipcio_wait).
+ *
+ * FORK, EXEC
+ *  Every descriptor is close-on-exec.  A fork handler closes the library's descriptors in the child.
+ */
+#ifndef IPCIO_H
+#define IPCIO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define IPCIO_API __declspec(dllexport)
+#else
+#define IPCIO_API __attribute__((visibility("default")))
+#endif
+
+#define IPCIO_VERSION "0.1.0"
+
+/* ---------------------------------------------------------------------------------------- statuses */
+
+/* X(NAME, number, code, Python class, Python base, meaning).  The one table of what can go wrong: the
+ * enum below, the codes that Lua answers and the classes that Python raises all come from it. */
+#define IPCIO_STATUS_MAP(X)                                                                                    \
+    X(TIMEOUT, -1, "timeout", "TimedOut", "TimeoutError", "the deadline passed")                               \
+    X(MISSING, -2, "missing", "Missing", "FileNotFoundError", "nobody has the name")                           \
+    X(EXISTS, -3, "exists", "Exists", "FileExistsError", "a live server has the name")                         \
+    X(CLOSED, -4, "closed", "Closed", "ConnectionError", "the peer is gone")                                   \
+    X(DENIED, -5, "denied", "Denied", "PermissionError", "this user may not")                                  \
+    X(TOOBIG, -6, "toobig", "TooBig", "ValueError", "over the limit, or the buffer is too short")              \
+    X(FULL, -7, "full", "Full", "BlockingIOError", "a queue, a count or a table is at its maximum")            \
+    X(INVALID, -8, "invalid", "Invalid", "ValueError", "misuse: bad address, option or order of calls")        \
+    X(PROTOCOL, -9, "protocol", "ProtocolError", "ConnectionError", "the peer broke the rules")                \
+    X(NOTOWNER, -10, "notowner", "NotOwner", "PermissionError", "released by another than the holder")         \
+    X(DEADLOCK, -11, "deadlock", "Deadlock", "RuntimeError", "the wait could never end")                       \
+    X(ABORTED, -12, "aborted", "Aborted", "ConnectionError", "the writer gave the message up half way")        \
+    X(ORPHANED, -13, "orphaned", "Orphaned", "RuntimeError", "the object's file was removed from outside")     \
+    X(FORKED, -14, "forked", "Forked", "RuntimeError", "the handle belongs to the process before fork")        \
+    X(INTERRUPTED, -15, "interrupted", "Interrupted", "InterruptedError", "a signal or sleep function ended it") \
+    X(UNSUPPORTED, -16, "unsupported", "Unsupported", "NotImplementedError", "not on this system or transport") \
+    X(NOMEMORY, -17, "nomemory", "NoMemory", "MemoryError", "memory is used up")                               \
+    X(SYSTEM, -18, "system", "System", "OSError", "the operating system refused")
+
+enum ipcio_status {
+    IPCIO_OK = 0,
+#define X(name, number, code, class_, base, meaning) IPCIO_##name = number,
+    IPCIO_STATUS_MAP(X)
+#undef X
+    /* Above 0: only where the timeout was IPCIO_TRY.  Give them to ipcio_wait. */
+    IPCIO_WANT_READ = 1, /* repeat the call when the handle can be read */
+    IPCIO_WANT_WRITE = 2 /* repeat the call when the handle can be written */
+};
+
+#define IPCIO_FOREVER (-1)
+#define IPCIO_TRY (-2)
+
+/* The code of a status, such as "timeout"; "ok" for 0, "unknown" for a number that is none. */
+IPCIO_API const char *ipcio_code(int status);
+
+/* The calling thread's last error as a sentence; "" before the first.  Valid until its next error. */
+IPCIO_API const char *ipcio_message(void);
+
+/* The operating system's own number (errno, GetLastError) behind the last error of the calling thread, or
+ * 0 where the system had no part in it. */
+IPCIO_API int ipcio_system_error(void);
+
+/* The schemes this build can listen at and connect to: an array ended by NULL, never freed. */
+IPCIO_API const char *const *ipcio_transports(void);
+
+/* ----------------------------------------------------------------------------------------- servers */
+
+typedef struct ipcio_server ipcio_server;
+typedef struct ipcio_conn ipcio_conn;
+
+/* Takes the name and begins to listen.
+ *   address   see ADDRESSES
+ *   options   more options in the address's own form, "limit=1000&buffer=4096", or NULL.  They go before
+ *             those of the address.
+ *   server    receives the handle; free it with ipcio_server_free.  NULL after an error.
+ * The name is free again when the server is closed and when its process ends, in whatever way.  A socket
+ * file that a dead ipcio server left is replaced; a file that ipcio did not create never is.
+ * Errors: EXISTS a live server has the name, or a foreign file lies there; INVALID bad address or option;
+ * DENIED the directory is not this user's, or may not be written; UNSUPPORTED no such transport in this
+ * build, or a \\HOST or Global\ name; NOMEMORY; SYSTEM (out of descriptors, ...). */
+IPCIO_API int ipcio_listen(const char *address, const char *options, ipcio_server **server);
+
+/* Waits for the next client.  Clients that connected before are kept in order; one that has gone again is
+ * handed out all the same, and reading tells.
+ *   timeout   see TIMEOUTS
+ *   conn      receives the handle; free it with ipcio_conn_free.  It outlives the server.
+ * Errors: TIMEOUT; INTERRUPTED ipcio_server_stop was called; INVALID the server is closed; FORKED; SYSTEM (out
+ * of descriptors: the client stays in the queue and the call can be repeated). */
+IPCIO_API int ipcio_accept(ipcio_server *server, int timeout, ipcio_conn **conn);
+
+/* What a handler does with a request: it may write any number of answers, or none.  What it returns below
+ * 0 (other than CLOSED and INVALID of the connection itself) ends ipcio_serve with that status. */
+typedef int ipcio_handler(void *context, ipcio_conn *conn, const void *request, size_t size);
+
+/* Answers all clients, one request at a time, in the calling thread, until the server is closed or
+ * stopped (returns 0).  A connection whose client has gone, or broke the rules, is freed.
+ *   handler   called with a connection that it must neither free nor read from
+ * Errors: as accept, and what the handler returned. */
+IPCIO_API int ipcio_serve(ipcio_server *server, ipcio_handler *handler, void *context);
+
+/* Ends a running ipcio_serve, or the next one; the name and the queue of clients stay.  A waiting ipcio_accept,
+ * or the next one, answers INTERRUPTED.  May be called from any thread, from a handler and from a signal
+ * handler. */
+IPCIO_API void ipcio_server_stop(ipcio_server *server);
+
+/* The address with what the system chose filled in, without options.  Valid while the handle is. */
+IPCIO_API const char *ipcio_server_address(const ipcio_server *server);
+
+/* Gives the name back and wakes whoever waits in accept or serve.  Connections go on.  Idempotent. */
+IPCIO_API void ipcio_server_close(ipcio_server *server);
+
+/* Closes and frees.  NULL is allowed. */
+IPCIO_API void ipcio_server_free(ipcio_server *server);
+
+/* ------------------------------------------------------------------------------------- connections */
+
+/* Connects, waiting for the server to appear if need be.
+ *   conn   receives the handle; free it with ipcio_conn_free.  NULL after an error.  With IPCIO_TRY set it
+ *          to NULL before the first call and leave it as it is for the repeated ones.
+ * Errors: TIMEOUT nobody served the name in time; MISSING the same, with timeout 0; INVALID bad address or
+ * option; DENIED; UNSUPPORTED; NOMEMORY; SYSTEM. */
+IPCIO_API int ipcio_connect(const char *address, const char *options, int timeout, ipcio_conn **conn);
+
+/* Waits for the next message and takes it.
+ *   data, size   receive the message.  An empty message is a message.  *data lies in the connection's own
+ *                memory, is never NULL, and is valid until the next reading call.
+ * What the peer sent before it closed, or died, is delivered first.
+ * Errors: TIMEOUT; CLOSED the peer is gone; TOOBIG a message over this side's limit came and was dropped,
+ * the connection goes on; PROTOCOL the peer broke the rules, the connection is closed; INVALID closed on
+ * this side, or another thread is reading, or a message is being read in pieces; FORKED; NOMEMORY; SYSTEM. */
+IPCIO_API int ipcio_read(ipcio_conn *conn, int timeout, const void **data, size_t *size);
+
+/* Sends one message.  If the connection's last message read was a call, this is its answer.
+ *   data, size   the message; with IPCIO_TRY the same in every repeated call
+ * Returns when the system has taken all of it, not when the peer has read it.
+ * Errors: TIMEOUT (the peer will not see any part of it, the connection is usable); CLOSED; TOOBIG over
+ * either side's limit: nothing was sent, the connection is usable; INVALID closed on this side, or another
+ * thread is writing, or a message is being written in pieces; FORKED; NOMEMORY; SYSTEM. */
+IPCIO_API int ipcio_write(ipcio_conn *conn, const void *data, size_t size, int timeout);
+
+/* Writes a message and reads the next one, under one deadline.  When a call fails after its message was
+ * sent, the answer that may still come is dropped, so that it never answers a later call.
+ * Parameters and errors as ipcio_write and ipcio_read. */
+IPCIO_API int ipcio_call(ipcio_conn *conn, const void *data, size_t size, int timeout, const void **answer,
+                         size_t *answer_size);
+
+/* Reading in pieces: start, buffer until the message is through, end.
+ *   size    the length of the next message
+ *   to, n   where the next piece goes and how long it may be
+ *   got     how long it was: 1 to n, or 0 when the message is through
+ * End drops what was not read and gives the room back.  Until then no other message can be read.
+ * Errors: as ipcio_read; ABORTED the writer gave the message up half way (call end, and go on); INVALID
+ * buffer or end without start. */
+IPCIO_API int ipcio_read_start(ipcio_conn *conn, int timeout, size_t *size);
+IPCIO_API int ipcio_read_buffer(ipcio_conn *conn, void *to, size_t n, int timeout, size_t *got);
+IPCIO_API int ipcio_read_end(ipcio_conn *conn, int timeout);
+
+/* Writing in pieces: start with the length of the message, buffer until all of it is given, end.
+ * The peer sees the message only after end; an end that comes too early gives the message up (INVALID).
+ * Errors: as ipcio_write; INVALID buffer or end without start, or more bytes than start announced. */
+IPCIO_API int ipcio_write_start(ipcio_conn *conn, size_t length, int timeout);
+IPCIO_API int ipcio_write_buffer(ipcio_conn *conn, const void *data, size_t n, int timeout);
+IPCIO_API int ipcio_write_end(ipcio_conn *conn, int timeout);
+
+/* Who is at the other end, as the system vouches for it; a field it cannot tell is -1.  On a connection
+ * made by ipcio_connect it is the process that called listen.
+ * Errors: INVALID closed on this side; FORKED; UNSUPPORTED the transport cannot tell. */
+typedef struct {
+    int64_t pid, uid, gid;
+} ipcio_peer;
+IPCIO_API int ipcio_conn_peer(ipcio_conn *conn, ipcio_peer *peer);
+
+/* The address it was connected to, or the server's.  Valid while the handle is. */
+IPCIO_API const char *ipcio_conn_address(const ipcio_conn *conn);
+
+/* Ends the connection; the peer still reads what was sent.  Wakes whoever waits on it in another thread;
+ * those get INVALID.  Idempotent. */
+IPCIO_API void ipcio_conn_close(ipcio_conn *conn);
+
+/* Closes and frees.  NULL is allowed. */
+IPCIO_API void ipcio_conn_free(ipcio_conn *conn);
+
+/* --------------------------------------------------------------------------------- waiting elsewhere
+ *
+ * For event loops, coroutines and bindings.  With the timeout IPCIO_TRY a call never waits: where it would
+ * have to it keeps what it has done and returns IPCIO_WANT_READ or IPCIO_WANT_WRITE.  Wait for that in
+ * whatever way, then repeat the call with the same arguments.  Who does not repeat it calls ipcio_give_up.
+ *
+ *     while ((want = ipcio_write(conn, data, size, IPCIO_TRY)) > 0)
+ *         if ((st = ipcio_wait(conn, want, deadline)) < 0 && st != IPCIO_INTERRUPTED)
+ *             return ipcio_give_up(conn, want, st, seconds);
+ *
+ * A `handle` below is an ipcio_conn, an ipcio_server or an ipcio_set. */
+
+/* Nanoseconds of the monotonic clock. */
+IPCIO_API int64_t ipcio_now(void);
+
+/* The deadline `seconds` from now, below 0 for ever; what is beyond 292 years is for ever too. */
+IPCIO_API int64_t ipcio_deadline(double seconds);
+
+/* Waits until a call is worth repeating: spins for as long as that paid lately, then sleeps.
+ *   want       IPCIO_WANT_READ or IPCIO_WANT_WRITE
+ *   deadline   of ipcio_deadline
+ * Returns 0 to say "try again" (which may turn out to be too early), TIMEOUT, INTERRUPTED after a signal,
+ * INVALID or FORKED for the handle, SYSTEM.  Sets ipcio_message only for the last three. */
+IPCIO_API int ipcio_wait(void *handle, int want, int64_t deadline);
+
+/* Gives up a call that answered IPCIO_WANT_...: an unfinished write is aborted, an unfinished call
+ * forgotten, an unfinished connect freed by its owner.
+ *   want      what the call answered last
+ *   status    TIMEOUT, INTERRUPTED or what ended the wait; it is returned, with its message made
+ *   seconds   how long the wait was, for the message of TIMEOUT; below 0 where it does not matter */
+IPCIO_API int ipcio_give_up(void *handle, int want, int status, double seconds);
+
+/* A descriptor that is readable exactly when a reading call (accept, for a server) would not wait, and one
+ * that is writable exactly when a writing call would not.  Level-triggered, for select, poll and event
+ * loops; owned by the handle.  Below 0: a status. */
+IPCIO_API int ipcio_fileno(void *handle);
+IPCIO_API int ipcio_write_fileno(ipcio_conn *conn);
+
+/* Waiting for one of many connections and servers, each in one set at most.  A set is used by one thread.
+ *   want    what to wait for, IPCIO_WANT_READ or IPCIO_WANT_WRITE.  Add a handle again to change it.
+ *   which   receives the handle for which a call is worth repeating; ask again for the others.  A handle that
+ *           was closed counts as ready, and keeps its descriptors until it is removed or freed.
+ * Wait for a handle only after a call on it has answered IPCIO_WANT_...: what was read ahead is not seen.
+ * Errors: TIMEOUT; INTERRUPTED after a signal; INVALID; FORKED; NOMEMORY; SYSTEM. */
+typedef struct ipcio_set ipcio_set;
+IPCIO_API int ipcio_set_new(ipcio_set **set);
+IPCIO_API int ipcio_set_add(ipcio_set *set, void *handle, int want);
+IPCIO_API void ipcio_set_remove(ipcio_set *set, void *handle);
+IPCIO_API int ipcio_set_wait(ipcio_set *set, int64_t deadline, void **which);
+IPCIO_API void ipcio_set_free(ipcio_set *set);
+
+/* --------------------------------------------------------------------------------- the AutoIt names
+ *
+ * The calls of AutoIt's IPC_IO, a thin layer over the above.  A connection is a small integer that is never
+ * given twice.  A server: Init, Start (waits for a client), Read and Write, Stop (this client), Start again,
+ * or End.  A client: Open, Write and Read, Close.  A call in another order is INVALID. */
+
+enum ipcio_type { ipcio_cNamedPipe, ipcio_cFile, ipcio_cTCP, ipcio_cSharedMem, ipcio_cMailSlot };
+#define ipcio_cDefaultType ipcio_cNamedPipe
+#define ipcio_cDefaultBlocking 1
+#define IPCIO_DEFAULT_BUFSIZE 65536
+
+/* Called every 10 ms (ipcio_SleepInterval) while a call waits.  Returns 0 to go on waiting; anything else
+ * ends the wait, and the call returns INTERRUPTED. */
+typedef int ipcio_sleep(void *context);
+
+/* For bindings: a connection with this sleep function never waits.  Its calls return IPCIO_WANT_... as
+ * under WAITING ELSEWHERE, ipcio_SleepConnection waits and ipcio_GiveUpConnection gives up. */
+#define IPCIO_SUSPEND ((ipcio_sleep *)1)
+
+/* Init begins to serve, Open connects.
+ *   type       an ipcio_type
+ *   resource   a name ("greeter"), an address, for cTCP a port ("8080" or "host:8080"); NULL or "": the type's
+ *              default, where a server and a client without arguments meet
+ *   block      0: a call that would have to wait returns TIMEOUT at once, Open MISSING
+ *   sleep      see above, or NULL
+ *   bufsize    1024 to 1073741824 bytes to read ahead; never limits a message
+ * Return the connection, above 0, or an error as ipcio_listen and ipcio_connect. */
+IPCIO_API int ipcio_InitConnection(int type, const char *resource, int block, ipcio_sleep *sleep, void *context,
+                                   int bufsize);
+IPCIO_API int ipcio_OpenConnection(int type, const char *resource, int block, ipcio_sleep *sleep, void *context,
+                                   int bufsize);
+
+/* Errors: as ipcio_accept, ipcio_read, ipcio_write; INVALID no such connection, or not in this order;
+ * INTERRUPTED the sleep function ended the wait. */
+IPCIO_API int ipcio_StartConnection(int fd);
+IPCIO_API int ipcio_ReadData(int fd, const void **data, size_t *size);
+IPCIO_API int ipcio_WriteData(int fd, const void *data, size_t size);
+IPCIO_API int ipcio_StopConnection(int fd);
+IPCIO_API int ipcio_EndConnection(int fd);
+IPCIO_API int ipcio_CloseConnection(int fd);
+
+/* The four steps of ReadData and of WriteData: start waits for a message (room for one), size tells (says)
+ * its length, buffer moves the next piece, end finishes.  ReadBuffer gives at most n bytes, 0 at the end. */
+IPCIO_API int ipcio_ReadStart(int fd);
+IPCIO_API int ipcio_ReadSize(int fd, size_t *size);
+IPCIO_API int ipcio_ReadBuffer(int fd, void *to, size_t n, size_t *got);
+IPCIO_API int ipcio_ReadEnd(int fd);
+IPCIO_API int ipcio_WriteStart(int fd);
+IPCIO_API int ipcio_WriteSize(int fd, size_t size);
+IPCIO_API int ipcio_WriteBuffer(int fd, const void *data, size_t n);
+IPCIO_API int ipcio_WriteEnd(int fd);
+
+/* Sets how often sleep functions are called, 1 to 1000 ms, for this process; 0 only asks.  Returns what
+ * held before. */
+IPCIO_API int ipcio_SleepInterval(int ms);
+
+/* For bindings, with IPCIO_SUSPEND: completes an Open that is still waiting (repeat it while it is above
+ * 0), waits up to the sleep interval (0: look again; TIMEOUT: it passed; INTERRUPTED: a signal), gives up. */
+IPCIO_API int ipcio_FinishOpenConnection(int fd);
+IPCIO_API int ipcio_SleepConnection(int fd, int want);
+IPCIO_API int ipcio_GiveUpConnection(int fd, int want, int status);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

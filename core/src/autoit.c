@@ -1,0 +1,369 @@
+/* autoit.c - the calls of AutoIt's IPC_IO over servers and connections.
+ *
+ * A connection is a number.  Numbers only count up, so one that was closed never means another.  Each stands
+ * for an entry, whose state says which calls are in order. */
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/address.h"
+#include "base/deadline.h"
+#include "base/status.h"
+#include "os/os.h"
+
+enum state { OPENING, SERVING, CONNECTED };
+
+typedef struct {
+    int fd;
+    enum state state;
+    bool block;
+    ipcio_sleep *sleep;
+    void *context;
+    char *address, *options; /* of one that is still to be opened */
+    ipcio_server *server;    /* NULL: a client */
+    ipcio_conn *conn;
+    /* the four steps */
+    bool reading;
+    bool sizing; /* WriteStart was called, WriteSize not yet */
+    size_t size;
+} entry;
+
+static os_mutex lock; /* guards the table, not what an entry does */
+static entry **table; /* sorted by fd, as they come */
+static size_t count, room;
+static int last_fd;
+static _Atomic int interval = 10;
+
+static entry *find(int fd)
+{
+    os_lock(&lock);
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (table[middle]->fd < fd) low = middle + 1;
+        else high = middle;
+    }
+    entry *e = low < count && table[low]->fd == fd ? table[low] : NULL;
+    os_unlock(&lock);
+    return e;
+}
+
+static int enter(entry *e)
+{
+    os_lock(&lock);
+    int fd = IPCIO_NOMEMORY;
+    if (count == room) {
+        size_t more = room ? room * 2 : 16;
+        entry **grown = realloc(table, more * sizeof *grown);
+        if (grown) table = grown, room = more;
+    }
+    if (count < room) {
+        fd = e->fd = ++last_fd;
+        table[count++] = e;
+    }
+    os_unlock(&lock);
+    return fd > 0 ? fd : ipcio__fail(fd, "no memory for a connection");
+}
+
+static void destroy(entry *e)
+{
+    ipcio_conn_free(e->conn);
+    ipcio_server_free(e->server);
+    free(e->address);
+    free(e->options);
+    free(e);
+}
+
+static void leave(entry *e)
+{
+    os_lock(&lock);
+    size_t i = 0;
+    while (i < count && table[i] != e) i++;
+    if (i < count) memmove(table + i, table + i + 1, (--count - i) * sizeof *table);
+    os_unlock(&lock);
+    destroy(e);
+}
+
+/* ------------------------------------------------------------------------------------ order of calls */
+
+enum { CLIENT = 1, SERVER = 2, BOTH = 3 };
+
+static int wrong(int fd, const char *call, const char *why)
+{
+    return ipcio__fail(IPCIO_INVALID, "%s(%d): %s", call, fd, why);
+}
+
+/* The entry, if `call` is in order for it: made by Init or Open as `kind` says, in `state`. */
+static int entry_for(int fd, const char *call, int kind, enum state state, entry **to)
+{
+    entry *e = *to = find(fd);
+    if (!e) return wrong(fd, call, "there is no such connection");
+    if (!(kind & (e->server ? SERVER : CLIENT)))
+        return wrong(fd, call, e->server ? "it is a server's connection" : "it is a client's connection");
+    if (e->state == state) return 0;
+    if (e->state == OPENING) return wrong(fd, call, "the connection is not open yet");
+    return wrong(fd, call, e->state == SERVING ? "no client is connected; call StartConnection first"
+                                               : "a client is connected; call StopConnection first");
+}
+
+/* ------------------------------------------------------------------------------------------ waiting */
+
+static bool suspends(const entry *e)
+{
+    return e->sleep == IPCIO_SUSPEND;
+}
+
+/* What a call does that answered `want`: below 0 end with it, 0 repeat the call, above 0 answer that. */
+static int pause_for(entry *e, void *handle, int want)
+{
+    if (!e->block) return ipcio_give_up(handle, want, IPCIO_TIMEOUT, 0);
+    if (suspends(e)) return want;
+    int64_t deadline = e->sleep ? os_now() + atomic_load(&interval) * MILLISECOND : DEADLINE_NEVER;
+    int st = ipcio_wait(handle, want, deadline);
+    if (st == IPCIO_TIMEOUT) st = e->sleep(e->context) == 0 ? 0 : IPCIO_TIMEOUT;
+    if (st == 0 || st == IPCIO_INTERRUPTED) return 0;
+    return ipcio_give_up(handle, want, st == IPCIO_TIMEOUT ? IPCIO_INTERRUPTED : st, -1);
+}
+
+/* After a try that gave *st: whether to try again.  If not, *st is the call's answer. */
+static bool again(entry *e, void *handle, int *st)
+{
+    if (*st <= 0) return false;
+    *st = pause_for(e, handle, *st);
+    return *st == 0;
+}
+
+int ipcio_SleepInterval(int ms)
+{
+    return ms >= 1 && ms <= 1000 ? atomic_exchange(&interval, ms) : atomic_load(&interval);
+}
+
+static void *handle_of(entry *e)
+{
+    return e->conn ? (void *)e->conn : (void *)e->server;
+}
+
+int ipcio_SleepConnection(int fd, int want)
+{
+    entry *e = find(fd);
+    if (!e) return wrong(fd, "SleepConnection", "there is no such connection");
+    return ipcio_wait(handle_of(e), want, os_now() + atomic_load(&interval) * MILLISECOND);
+}
+
+int ipcio_GiveUpConnection(int fd, int want, int status)
+{
+    entry *e = find(fd);
+    if (!e) return wrong(fd, "GiveUpConnection", "there is no such connection");
+    int st = ipcio_give_up(handle_of(e), want, status, -1);
+    if (e->state == OPENING) leave(e);
+    return st;
+}
+
+/* ----------------------------------------------------------------------------------------- resources */
+
+/* The address for a type and a resource, allocated.  NULL with the message made. */
+static char *make_address(int type, const char *resource)
+{
+    static const char *const schemes[] = {"pipe", "file", "tcp", "shm", "mailslot"};
+    if (type < 0 || type >= (int)(sizeof schemes / sizeof *schemes)) {
+        (void)ipcio__fail(IPCIO_INVALID, "%d is not a type of connection", type);
+        return NULL;
+    }
+    bool given = resource && *resource, whole = given && (strstr(resource, "://") || strncmp(resource, "\\\\", 2) == 0);
+    const char *name = given ? resource : "ipcio";
+    size_t size = 3 * strlen(name) + 32;
+    char *text = malloc(size);
+    if (!text) {
+        (void)ipcio__fail(IPCIO_NOMEMORY, "no memory for a connection");
+        return NULL;
+    }
+    int n = whole ? snprintf(text, size, "%s", name) : snprintf(text, size, "%s://", schemes[type]);
+    if (!whole) (void)address_encode(name, text + n, size - (size_t)n);
+    return text;
+}
+
+static int create(int type, const char *resource, int block, ipcio_sleep *sleep, void *context, int bufsize, entry **to)
+{
+    entry *e = *to = calloc(1, sizeof *e);
+    if (!e) return ipcio__fail(IPCIO_NOMEMORY, "no memory for a connection");
+    *e = (entry){.block = block != 0, .sleep = sleep, .context = context};
+    char options[32];
+    (void)snprintf(options, sizeof options, "buffer=%d", bufsize);
+    e->address = make_address(type, resource);
+    if (e->address && (e->options = malloc(sizeof options))) {
+        memcpy(e->options, options, sizeof options);
+        return 0;
+    }
+    int st = type < 0 || type > ipcio_cMailSlot ? IPCIO_INVALID : IPCIO_NOMEMORY;
+    destroy(e);
+    return st;
+}
+
+int ipcio_InitConnection(int type, const char *resource, int block, ipcio_sleep *sleep, void *context, int bufsize)
+{
+    entry *e;
+    int st = create(type, resource, block, sleep, context, bufsize, &e);
+    if (st != 0) return st;
+    e->state = SERVING;
+    if ((st = ipcio_listen(e->address, e->options, &e->server)) == 0) st = enter(e);
+    if (st < 0) destroy(e);
+    return st;
+}
+
+static int connect_step(entry *e)
+{
+    int st = ipcio_connect(e->address, e->options, e->block ? IPCIO_TRY : 0, &e->conn);
+    if (st == 0) e->state = CONNECTED;
+    return st;
+}
+
+int ipcio_OpenConnection(int type, const char *resource, int block, ipcio_sleep *sleep, void *context, int bufsize)
+{
+    entry *e;
+    int st = create(type, resource, block, sleep, context, bufsize, &e);
+    if (st != 0) return st;
+    e->state = OPENING;
+    do st = connect_step(e);
+    while (again(e, e->conn, &st));
+    if (st >= 0) st = enter(e);
+    if (st < 0) destroy(e);
+    return st;
+}
+
+int ipcio_FinishOpenConnection(int fd)
+{
+    entry *e = find(fd);
+    if (!e || e->server) return wrong(fd, "FinishOpenConnection", "there is no such connection");
+    if (e->state == CONNECTED) return 0;
+    int st = connect_step(e);
+    if (st < 0) leave(e);
+    return st;
+}
+
+/* ---------------------------------------------------------------------------------------- the calls */
+
+/* Declares `e` and `st`: the entry of fd, if a call of that name is in order for it. */
+#define ENTRY(name, kind, in_state)                                                                            \
+    entry *e;                                                                                                  \
+    int st = entry_for(fd, name, kind, in_state, &e);                                                          \
+    if (st != 0) return st
+
+/* Tries until that is through, pausing as the entry wants it. */
+#define TRY(handle, call)                                                                                      \
+    do st = (call);                                                                                            \
+    while (again(e, handle, &st))
+
+int ipcio_StartConnection(int fd)
+{
+    ENTRY("StartConnection", SERVER, SERVING);
+    TRY(e->server, ipcio_accept(e->server, IPCIO_TRY, &e->conn));
+    if (st == 0) e->state = CONNECTED;
+    return st;
+}
+
+int ipcio_StopConnection(int fd)
+{
+    ENTRY("StopConnection", SERVER, CONNECTED);
+    ipcio_conn_free(e->conn);
+    e->conn = NULL;
+    e->reading = e->sizing = false;
+    e->state = SERVING;
+    return 0;
+}
+
+/* Ends an entry of `kind` in whatever state it is. */
+static int end(int fd, const char *call, int kind)
+{
+    entry *e = find(fd);
+    enum state any = e ? e->state : CONNECTED;
+    int st = entry_for(fd, call, kind, any, &e);
+    if (st == 0) leave(e);
+    return st;
+}
+
+int ipcio_EndConnection(int fd)
+{
+    return end(fd, "EndConnection", SERVER);
+}
+
+int ipcio_CloseConnection(int fd)
+{
+    return end(fd, "CloseConnection", CLIENT);
+}
+
+int ipcio_ReadData(int fd, const void **data, size_t *size)
+{
+    ENTRY("ReadData", BOTH, CONNECTED);
+    TRY(e->conn, ipcio_read(e->conn, IPCIO_TRY, data, size));
+    return st;
+}
+
+int ipcio_WriteData(int fd, const void *data, size_t size)
+{
+    ENTRY("WriteData", BOTH, CONNECTED);
+    TRY(e->conn, ipcio_write(e->conn, data, size, IPCIO_TRY));
+    return st;
+}
+
+int ipcio_ReadStart(int fd)
+{
+    ENTRY("ReadStart", BOTH, CONNECTED);
+    TRY(e->conn, ipcio_read_start(e->conn, IPCIO_TRY, &e->size));
+    if (st == 0) e->reading = true;
+    return st;
+}
+
+int ipcio_ReadSize(int fd, size_t *size)
+{
+    ENTRY("ReadSize", BOTH, CONNECTED);
+    if (!e->reading) return wrong(fd, "ReadSize", "no message is being read; call ReadStart first");
+    *size = e->size;
+    return 0;
+}
+
+int ipcio_ReadBuffer(int fd, void *to, size_t n, size_t *got)
+{
+    ENTRY("ReadBuffer", BOTH, CONNECTED);
+    TRY(e->conn, ipcio_read_buffer(e->conn, to, n, IPCIO_TRY, got));
+    return st;
+}
+
+int ipcio_ReadEnd(int fd)
+{
+    ENTRY("ReadEnd", BOTH, CONNECTED);
+    e->reading = false;
+    return ipcio_read_end(e->conn, IPCIO_TRY);
+}
+
+int ipcio_WriteStart(int fd)
+{
+    ENTRY("WriteStart", BOTH, CONNECTED);
+    if (e->sizing) return wrong(fd, "WriteStart", "a message is being written already");
+    e->sizing = true;
+    return 0;
+}
+
+int ipcio_WriteSize(int fd, size_t size)
+{
+    ENTRY("WriteSize", BOTH, CONNECTED);
+    if (!e->sizing) return wrong(fd, "WriteSize", "no message is being written; call WriteStart first");
+    TRY(e->conn, ipcio_write_start(e->conn, size, IPCIO_TRY));
+    if (st <= 0) e->sizing = false;
+    return st;
+}
+
+int ipcio_WriteBuffer(int fd, const void *data, size_t n)
+{
+    ENTRY("WriteBuffer", BOTH, CONNECTED);
+    TRY(e->conn, ipcio_write_buffer(e->conn, data, n, IPCIO_TRY));
+    return st;
+}
+
+int ipcio_WriteEnd(int fd)
+{
+    ENTRY("WriteEnd", BOTH, CONNECTED);
+    TRY(e->conn, ipcio_write_end(e->conn, IPCIO_TRY));
+    return st;
+}

@@ -1,0 +1,75 @@
+/* options.c - see options.h. */
+#include "base/options.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/address.h"
+#include "base/status.h"
+
+/* A new option is a field in options.h and a row here. */
+static const struct {
+    const char *name;
+    size_t field;
+    uint32_t value, least, most;
+} table[] = {
+    {"limit", offsetof(options, limit), 64u << 20, 1, UINT32_MAX},
+    {"buffer", offsetof(options, buffer), 65536, 1024, 1u << 30},
+};
+enum { COUNT = sizeof table / sizeof *table };
+
+static uint32_t *field(options *o, size_t row)
+{
+    return (uint32_t *)(void *)((char *)o + table[row].field);
+}
+
+static int unknown(const char *text, const char *name)
+{
+    char known[200] = "";
+    for (size_t i = 0, n = 0; i < COUNT && n < sizeof known; i++)
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", table[i].name);
+    return ipcio__fail(IPCIO_INVALID, "%s: no option \"%s\"; there are: %s", text, name, known);
+}
+
+static int set(options *o, const char *text, const char *name, const char *value)
+{
+    size_t row = 0;
+    while (row < COUNT && strcmp(table[row].name, name) != 0) row++;
+    if (row == COUNT) return unknown(text, name);
+
+    uint64_t number = 0;
+    const char *p = value;
+    for (; *p >= '0' && *p <= '9' && number <= table[row].most; p++) number = number * 10 + (uint64_t)(*p - '0');
+    if (p == value || *p || number < table[row].least || number > table[row].most)
+        return ipcio__fail(IPCIO_INVALID, "%s: option %s=%s: a whole number from %" PRIu32 " to %" PRIu32 " is needed",
+                           text, name, value, table[row].least, table[row].most);
+    *field(o, row) = (uint32_t)number;
+    return 0;
+}
+
+static int parse(options *o, const char *text, const char *list)
+{
+    while (*list) {
+        size_t n = strcspn(list, "&");
+        const char *equals = memchr(list, '=', n);
+        char name[32], value[256];
+        if (!equals || equals == list || !address_decode(list, (size_t)(equals - list), name, sizeof name) ||
+            !address_decode(equals + 1, n - (size_t)(equals + 1 - list), value, sizeof value))
+            return ipcio__fail(IPCIO_INVALID, "%s: \"%.*s\" is not an option; they are name=value&name=value", text,
+                               (int)(n < 100 ? n : 100), list);
+        int st = set(o, text, name, value);
+        if (st < 0) return st;
+        list += n;
+        if (*list) list++;
+    }
+    return 0;
+}
+
+int options_parse(options *o, const char *text, const char *first, const char *second)
+{
+    for (size_t row = 0; row < COUNT; row++) *field(o, row) = table[row].value;
+    int st = first ? parse(o, text, first) : 0;
+    return st < 0 || !second ? st : parse(o, text, second);
+}

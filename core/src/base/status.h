@@ -1,0 +1,19 @@
+/* status.h - how an error is made: one call that keeps its sentence for the thread and returns its status. */
+#ifndef IPCIO_STATUS_H
+#define IPCIO_STATUS_H
+
+#include "ipcio.h"
+
+#if defined(__GNUC__)
+#define IPCIO_PRINTF __attribute__((format(printf, 2, 3)))
+#else
+#define IPCIO_PRINTF
+#endif
+
+/* Keeps the sentence for ipcio_message and returns `status`.  The arguments may include ipcio_message's. */
+int ipcio__fail(int status, const char *format, ...) IPCIO_PRINTF;
+
+/* The same for an error of the operating system, whose own words are appended and whose number is kept. */
+int ipcio__fail_os(int status, const char *format, ...) IPCIO_PRINTF;
+
+#endif

@@ -1,0 +1,362 @@
+/* stream.c - see stream.h. */
+#include "channel/stream.h"
+
+#include <string.h>
+
+enum { FRAME_HELLO = 1, FRAME_FIRST, FRAME_NEXT };
+enum { VERDICT_ABORT, VERDICT_MORE, VERDICT_END };
+enum { FLAG_ANSWER = 1, HELLO_SIZE = 16 };
+
+static stream *stream_of(ipcio_conn *c)
+{
+    return (stream *)c;
+}
+
+static void put32(uint8_t *to, uint32_t v)
+{
+    for (int i = 0; i < 4; i++) to[i] = (uint8_t)(v >> 8 * i);
+}
+
+static uint32_t get32(const uint8_t *from)
+{
+    return (uint32_t)from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
+}
+
+/* ------------------------------------------------------------------------------------------ reading */
+
+/* No more of this connection can be read.  Its answers stay the same from now on. */
+static int over(stream *s, int status, const char *why)
+{
+    s->in.ended = status;
+    s->in.why = why;
+    if (status == IPCIO_PROTOCOL) os_shutdown(s->fd);
+    return ipcio__fail(status, "%s: %s", s->conn.base.text, why);
+}
+
+static int broken(stream *s, const char *why)
+{
+    return over(s, IPCIO_PROTOCOL, why);
+}
+
+/* What is not there yet, or not any more. */
+static int not_received(stream *s, int st)
+{
+    if (st > 0) return st;
+    if (st == IPCIO_CLOSED) return over(s, st, "the peer has closed the connection");
+    return ipcio__fail_os(st, "%s: cannot read", s->conn.base.text);
+}
+
+/* Receives once into `ahead`, which is to hold `need` bytes in the end. */
+static int receive_ahead(stream *s, size_t need)
+{
+    if (s->in.ended) return ipcio__fail(s->in.ended, "%s: %s", s->conn.base.text, s->in.why);
+    buffer *a = &s->in.ahead;
+    size_t room = a->capacity ? need - buffer_size(a) : s->in.room;
+    int st = buffer_reserve(a, room);
+    if (st != 0) return st;
+    size_t got = 0;
+    st = os_receive(s->fd, &(os_piece){a->bytes + a->tail, a->capacity - a->tail}, 1, &got);
+    a->tail += got;
+    return st == 0 ? 0 : not_received(s, st);
+}
+
+static int fill(stream *s, size_t need)
+{
+    int st = 0;
+    while (st == 0 && buffer_size(&s->in.ahead) < need) st = receive_ahead(s, need);
+    return st;
+}
+
+static const uint8_t *front(const stream *s)
+{
+    return s->in.ahead.bytes + s->in.ahead.head;
+}
+
+/* The first thing that each side sends. */
+static int greet(stream *s, const uint8_t *header)
+{
+    if (header[12] != FRAME_HELLO || get32(header) != HELLO_SIZE) return broken(s, "the peer does not speak ipcio");
+    int st = fill(s, STREAM_HEADER + HELLO_SIZE + 1);
+    if (st != 0) return st;
+    const uint8_t *hello = front(s) + STREAM_HEADER;
+    if (memcmp(hello, "ipcio", 6) != 0) return broken(s, "the peer does not speak ipcio");
+    if (hello[6] != STREAM_VERSION) return broken(s, "the peer speaks another version of ipcio's protocol");
+    atomic_store_explicit(&s->conn.peer_limit, get32(hello + 8), memory_order_release);
+    s->in.greeted = true;
+    buffer_take(&s->in.ahead, STREAM_HEADER + HELLO_SIZE + 1);
+    return 0;
+}
+
+/* Reads the header of the next frame of `kind`. */
+static int frame_header(stream *s, int kind)
+{
+    for (;;) {
+        int st = fill(s, STREAM_HEADER);
+        if (st != 0) return st;
+        const uint8_t *h = front(s);
+        if (h[14] != 'i' || h[15] != 'p') return broken(s, "the peer does not speak ipcio");
+        if (s->in.greeted) break;
+        if ((st = greet(s, h)) != 0) return st;
+    }
+    const uint8_t *h = front(s);
+    uint32_t length = get32(h), total = get32(h + 4);
+    if (h[12] != kind || h[13] > FLAG_ANSWER) return broken(s, "a frame of the wrong kind came");
+    if (kind == FRAME_FIRST) {
+        s->in.m = (message){.length = total, .call = get32(h + 8), .answer = h[13] & FLAG_ANSWER};
+        s->in.got = 0;
+        s->in.inside = true;
+        s->in.over = false;
+    }
+    if (total != s->in.m.length || length > total - s->in.got || length > STREAM_FRAME_MAX)
+        return broken(s, "a frame with a wrong length came");
+    s->in.left = length;
+    s->in.empty = length == 0;
+    s->in.verdict_due = true;
+    buffer_take(&s->in.ahead, STREAM_HEADER);
+    return 0;
+}
+
+/* Acts on the verdict behind a frame's payload.  ABORTED for a message that was given up. */
+static int judge(stream *s, uint8_t verdict)
+{
+    s->in.verdict_due = false;
+    if (verdict == VERDICT_MORE && !s->in.empty) return 0;
+    s->in.over = true;
+    if (verdict == VERDICT_ABORT) return ipcio__fail(IPCIO_ABORTED, "%s: the writer gave the message up", s->conn.base.text);
+    if (verdict == VERDICT_END && s->in.got == s->in.m.length) return 0;
+    return broken(s, "a frame with a wrong verdict came");
+}
+
+/* Goes on to the message's next payload: 0 with `left` above 0, or with `over`. */
+static int advance(stream *s)
+{
+    int st = 0;
+    while (st == 0 && s->in.left == 0 && !s->in.over) {
+        if (!s->in.verdict_due) {
+            st = frame_header(s, FRAME_NEXT);
+        } else if ((st = fill(s, 1)) == 0) {
+            uint8_t verdict = *front(s);
+            buffer_take(&s->in.ahead, 1);
+            st = judge(s, verdict);
+        }
+    }
+    return st;
+}
+
+/* Counts n bytes of payload as taken. */
+static void count(stream *s, size_t n)
+{
+    s->in.left -= (uint32_t)n;
+    s->in.got += n;
+}
+
+/* Reads over the rest of a message whose reader had enough of it. */
+static int skip(stream *s)
+{
+    while (!s->in.over) {
+        int st = advance(s);
+        if (st == IPCIO_ABORTED) break;
+        if (st == 0 && s->in.left) st = fill(s, 1);
+        if (st != 0) return st;
+        size_t n = buffer_size(&s->in.ahead);
+        if (n > s->in.left) n = s->in.left;
+        count(s, n);
+        buffer_take(&s->in.ahead, n);
+    }
+    s->in.inside = false;
+    return 0;
+}
+
+int stream_start(ipcio_conn *c, message *m)
+{
+    stream *s = stream_of(c);
+    int st = s->in.inside ? skip(s) : 0;
+    if (st == 0) st = frame_header(s, FRAME_FIRST);
+    if (st == 0) *m = s->in.m;
+    return st;
+}
+
+int stream_view(ipcio_conn *c, const void **data)
+{
+    stream *s = stream_of(c);
+    *data = NULL;
+    size_t size = s->in.left;
+    if (s->in.got || size != s->in.m.length || !s->in.verdict_due || size + 1 > s->in.room) return 0;
+    int st = fill(s, size + 1);
+    if (st != 0) return st;
+    uint8_t verdict = front(s)[size];
+    if (verdict == VERDICT_MORE) return 0; /* its end is in another frame */
+    *data = front(s);
+    count(s, size);
+    s->in.ahead.head += size + 1; /* buffer_take would let the next bytes overwrite what was given out */
+    return judge(s, verdict);
+}
+
+int stream_take(ipcio_conn *c, void *to, size_t n, size_t *got)
+{
+    stream *s = stream_of(c);
+    *got = 0;
+    int st = advance(s);
+    if (st != 0 || s->in.over || n == 0) return st;
+    if (n > s->in.left) n = s->in.left;
+
+    buffer *a = &s->in.ahead;
+    size_t here = buffer_size(a);
+    if (here == 0 && n >= 4096) {
+        /* Straight to where it belongs; what comes behind it goes ahead. */
+        if (s->in.ended) return ipcio__fail(s->in.ended, "%s: %s", s->conn.base.text, s->in.why);
+        if ((st = buffer_reserve(a, s->in.room)) != 0) return st;
+        size_t r = 0;
+        os_piece pieces[2] = {{to, n}, {a->bytes + a->tail, a->capacity - a->tail}};
+        if ((st = os_receive(s->fd, pieces, 2, &r)) != 0) return not_received(s, st);
+        *got = r < n ? r : n;
+        a->tail += r - *got;
+    } else {
+        if ((st = fill(s, 1)) != 0) return st;
+        here = buffer_size(a);
+        *got = here < n ? here : n;
+        memcpy(to, front(s), *got);
+        buffer_take(a, *got);
+    }
+    count(s, *got);
+    return 0;
+}
+
+void stream_end(ipcio_conn *c)
+{
+    stream *s = stream_of(c);
+    if (s->in.over) s->in.inside = false;
+    buffer_take(&s->in.ahead, 0);
+}
+
+bool stream_arrived(ipcio_conn *c)
+{
+    stream *s = stream_of(c);
+    buffer *a = &s->in.ahead;
+    size_t here = buffer_size(a);
+    return here >= s->in.room || receive_ahead(s, here + 1) <= 0;
+}
+
+bool stream_ready(ipcio_conn *c)
+{
+    const stream *s = stream_of(c);
+    size_t here = buffer_size(&s->in.ahead);
+    if (s->in.ended) return true;
+    if (here < STREAM_HEADER || s->in.inside) return s->in.inside && here > 0;
+    return here >= STREAM_HEADER + (size_t)get32(front(s)) + 1;
+}
+
+/* ------------------------------------------------------------------------------------------ writing */
+
+static uint8_t zeros[STREAM_FRAME_MAX]; /* never written */
+
+static void frame(stream *s, const message *m, int kind, size_t size, uint8_t verdict)
+{
+    uint8_t *h = s->out.header;
+    put32(h, (uint32_t)size);
+    put32(h + 4, (uint32_t)m->length);
+    put32(h + 8, m->call);
+    h[12] = (uint8_t)kind;
+    h[13] = m->answer ? FLAG_ANSWER : 0;
+    h[14] = 'i';
+    h[15] = 'p';
+    s->out.size = size;
+    s->out.sent = 0;
+    s->out.verdict = verdict;
+    s->out.frame = true;
+    s->out.zeros = false;
+}
+
+/* Sends what is left of the frame under way, whose payload lies at `data`. */
+static int push(stream *s, const void *data)
+{
+    size_t whole = STREAM_HEADER + s->out.size + 1;
+    if (s->out.zeros) data = zeros;
+    while (s->out.sent < whole) {
+        os_piece all[3] = {{s->out.header, STREAM_HEADER}, {(void *)(uintptr_t)data, s->out.size}, {&s->out.verdict, 1}};
+        size_t done = s->out.sent, sent = 0;
+        int first = 0;
+        while (done >= all[first].size) done -= all[first++].size;
+        all[first].bytes = (uint8_t *)all[first].bytes + done;
+        all[first].size -= done;
+        int st = os_send(s->fd, all + first, 3 - first, &sent);
+        if (st > 0) return st;
+        if (st == IPCIO_CLOSED) return ipcio__fail(st, "%s: the peer has closed the connection", s->conn.base.text);
+        if (st < 0) return ipcio__fail_os(st, "%s: cannot write", s->conn.base.text);
+        s->out.sent += sent;
+    }
+    s->out.frame = false;
+    return 0;
+}
+
+int stream_write(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken)
+{
+    stream *s = stream_of(c);
+    int st = s->out.frame && s->out.zeros ? push(s, NULL) : 0; /* what an abort left to be sent */
+    while (st == 0) {
+        if (!s->out.frame) {
+            size_t size = n - *taken < STREAM_FRAME_MAX ? n - *taken : STREAM_FRAME_MAX;
+            bool end = last && *taken + size == n;
+            if (size == 0 && !end) break;
+            frame(s, m, s->out.begun ? FRAME_NEXT : FRAME_FIRST, size, end ? VERDICT_END : VERDICT_MORE);
+        }
+        if ((st = push(s, (const uint8_t *)data + *taken)) != 0) break;
+        *taken += s->out.size;
+        s->out.begun = s->out.verdict != VERDICT_END;
+        if (!s->out.begun) break;
+    }
+    return st;
+}
+
+void stream_abort(ipcio_conn *c)
+{
+    stream *s = stream_of(c);
+    if (s->out.zeros && s->out.frame) return;
+    bool unseen = s->out.frame && s->out.sent == 0;
+    if (unseen || !s->out.frame) {
+        s->out.frame = false;
+        if (!s->out.begun) return;
+        put32(s->out.header, 0);
+        s->out.header[12] = FRAME_NEXT;
+        s->out.size = s->out.sent = 0;
+        s->out.frame = true;
+    }
+    s->out.verdict = VERDICT_ABORT;
+    s->out.zeros = true;
+    s->out.begun = false;
+    (void)push(s, NULL);
+}
+
+/* ------------------------------------------------------------------------------------------ both */
+
+int stream_open(ipcio_conn *c, os_fd fd)
+{
+    stream *s = stream_of(c);
+    s->fd = fd;
+    s->in.room = s->conn.options.buffer + STREAM_HEADER + 1;
+    s->conn.base.side[IPCIO_WANT_READ].fd = s->conn.base.side[IPCIO_WANT_WRITE].fd = fd;
+    s->conn.base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
+    s->conn.base.side[IPCIO_WANT_WRITE].want = IPCIO_WANT_WRITE;
+
+    uint8_t hello[HELLO_SIZE] = {'i', 'p', 'c', 'i', 'o', 0, STREAM_VERSION};
+    put32(hello + 8, s->conn.options.limit);
+    frame(s, &(message){.length = HELLO_SIZE}, FRAME_HELLO, HELLO_SIZE, VERDICT_END);
+    int st = push(s, hello);
+    s->out.frame = false;
+    /* A peer that has gone already is no error here: what it sent before can still be read. */
+    if (st == IPCIO_CLOSED) return 0;
+    return st > 0 ? ipcio__fail(IPCIO_SYSTEM, "%s: a new connection takes no data", s->conn.base.text) : st;
+}
+
+void stream_wake(ipcio_conn *c)
+{
+    os_shutdown(stream_of(c)->fd);
+}
+
+void stream_close(ipcio_conn *c)
+{
+    stream *s = stream_of(c);
+    os_close(s->fd);
+    s->fd = OS_NONE;
+    buffer_free(&s->in.ahead);
+}

@@ -1,0 +1,122 @@
+/* transport.h - the contract between a connection and the way its bytes take.
+ *
+ * A transport is one file that fills in this table, and a row in transports.c.  Every function is a try: it
+ * never blocks, and answers IPCIO_WANT_READ or IPCIO_WANT_WRITE when it must be called again, with the same
+ * arguments, after the handle's side of that name was waited for.  It says what to wait on in
+ * h->side[...]: for connect and accept before it answers, else once, when the connection is made.
+ *
+ * Who may call: connect, start, view, take, end, arrived and ready are called inside the reading side, write and
+ * abort inside the writing side; the two run at the same time in different threads, so each side has its own state.  listen and
+ * unlisten are called by one thread alone.
+ *
+ * What arrives is not trusted: a transport checks it, answers PROTOCOL, and is not called again.
+ *
+ * Errors come with their message made (ipcio__fail), CLOSED included. */
+#ifndef IPCIO_TRANSPORT_H
+#define IPCIO_TRANSPORT_H
+
+#include "base/address.h"
+#include "base/buffer.h"
+#include "base/options.h"
+#include "handle.h"
+
+/* What travels with a message besides its bytes. */
+typedef struct {
+    uint64_t length;
+    uint32_t call; /* the number of a call, or of the call this answers; 0 for neither */
+    bool answer;
+} message;
+
+typedef struct transport {
+    const char *scheme;
+    size_t server_size, conn_size; /* of its structs, which begin with ipcio_server and ipcio_conn */
+
+    /* Takes s->address and listens.  Owns nothing after an error.  EXISTS DENIED INVALID NOMEMORY SYSTEM */
+    int (*listen)(ipcio_server *s);
+    /* The next client into `c`, which is zeroed but for its base.  WANT_READ; SYSTEM: the client stays queued */
+    int (*accept)(ipcio_server *s, ipcio_conn *c);
+    /* Gives the name and the descriptors back; or, in a forked child, the descriptors only. */
+    void (*unlisten)(ipcio_server *s);
+    void (*abandon_server)(ipcio_server *s);
+
+    /* MISSING: nobody has the name now; side[WANT_READ] then tells when to look again.  DENIED INVALID ... */
+    int (*connect)(ipcio_conn *c);
+
+    /* Reading a message: start; then view, or take until all of it came; then end.
+     * start  what the next message is, skipping the rest of one that was not read to its end.
+     * view   all of it in place, where it lies so; *data stays valid until end.  *data = NULL: use take.
+     * take   the next piece into to[0, n): *got is 1 to n; 0 at the end of the message.  ABORTED its writer
+     *        gave it up.
+     * end    the message is done with.
+     * CLOSED only after all that arrived whole was given out. */
+    int (*start)(ipcio_conn *c, message *m);
+    int (*view)(ipcio_conn *c, const void **data);
+    int (*take)(ipcio_conn *c, void *to, size_t n, size_t *got);
+    void (*end)(ipcio_conn *c);
+
+    /* Writing: the next bytes of message `m`, of which m->length will come in all.  *taken counts up; it may fall
+     * short of n only with WANT_WRITE.  `last` shows the message to the peer once they are taken.
+     * abort: the message begun is not to be seen by the peer; cannot fail, sends what it must later. */
+    int (*write)(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken);
+    void (*abort)(ipcio_conn *c);
+
+    /* Something arrived, or the end, since a reading function answered WANT_READ: for spinning. */
+    bool (*arrived)(ipcio_conn *c);
+    /* A message was read ahead: the system does not see it any more in the descriptor. */
+    bool (*ready)(ipcio_conn *c);
+
+    /* UNSUPPORTED where the system cannot tell. */
+    int (*peer)(ipcio_conn *c, ipcio_peer *peer);
+
+    /* Wakes waiting threads of this process; then gives the descriptors back (what was sent stays readable for
+     * the peer); or, in a forked child, the descriptors only, unnoticed by the peer. */
+    void (*wake)(ipcio_conn *c);
+    void (*close)(ipcio_conn *c);
+    void (*abandon)(ipcio_conn *c);
+} transport;
+
+struct ipcio_server {
+    handle base;
+    const transport *transport;
+    address address;
+    options options;
+    os_fd epoll;         /* the listener and the bell: what accept waits for */
+    os_fd bell;          /* rung by closing and by stopping */
+    _Atomic bool stop;   /* ipcio_server_stop was called */
+    ipcio_conn *spare;   /* made for the next client; inside the reading side */
+};
+
+struct ipcio_conn {
+    handle base;
+    const transport *transport;
+    address address; /* of a server's connections only the text */
+    options options;
+    bool connected;
+    _Atomic uint32_t peer_limit; /* the longest message the peer takes; 0: not told yet */
+
+    struct { /* inside the reading side */
+        message m;
+        enum { READ_IDLE, READ_WHOLE, READ_PIECES } state;
+        bool given;   /* a message was given out in place, and its end is still to be said */
+        buffer whole; /* a message that lies in no one place */
+        os_fd epoll, bell; /* of fileno; OS_NONE until asked for */
+    } in;
+
+    struct { /* inside the writing side */
+        message m;
+        enum { WRITE_IDLE, WRITE_WHOLE, WRITE_PIECES } state;
+        const void *data; /* of a whole message, or of the piece */
+        size_t size, taken;
+        uint64_t done;    /* bytes of earlier pieces */
+        uint32_t calls;   /* how many calls were made */
+    } out;
+
+    enum { CALL_IDLE, CALL_WRITING, CALL_READING } calling; /* inside both sides */
+    _Atomic uint32_t given_up;  /* answers to calls up to this one come too late */
+    _Atomic uint32_t answering; /* the call that was read last and is not answered yet; 0: none */
+};
+
+/* The transport of the address's scheme.  INVALID there is none. */
+int transport_find(const address *a, const transport **t);
+
+#endif

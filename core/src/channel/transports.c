@@ -1,0 +1,30 @@
+/* transports.c - the table of transports: a new one is a file beside this and a row here. */
+#include <stdio.h>
+#include <string.h>
+
+#include "channel/transport.h"
+
+extern const transport transport_pipe;
+
+static const transport *const table[] = {
+    &transport_pipe,
+};
+enum { COUNT = sizeof table / sizeof *table };
+
+int transport_find(const address *a, const transport **t)
+{
+    char known[64] = "";
+    for (size_t i = 0, n = 0; i < COUNT; i++) {
+        if (strcmp((*t = table[i])->scheme, a->scheme) == 0) return 0;
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", table[i]->scheme);
+    }
+    return ipcio__fail(IPCIO_INVALID, "%s: there is no transport \"%s\" in this build; there are: %s", a->text, a->scheme,
+                       known);
+}
+
+const char *const *ipcio_transports(void)
+{
+    static const char *schemes[COUNT + 1];
+    for (size_t i = 0; i < COUNT; i++) schemes[i] = table[i]->scheme; /* always the same words */
+    return schemes;
+}

@@ -1,0 +1,489 @@
+/* connection.c - connecting, and what a connection promises whatever its transport.
+ *
+ * Every call is a try inside one side of the handle (or both); HANDLE_BLOCK makes it wait. */
+#include "connection.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "wait.h"
+
+enum { KEEP_MOST = 1 << 20 }; /* a larger buffer goes when messages that need it no longer come */
+
+static ipcio_conn *conn_of(handle *h)
+{
+    return (ipcio_conn *)h;
+}
+
+/* ------------------------------------------------------------------------------------ life of a handle */
+
+static void wake(handle *h)
+{
+    if (conn_of(h)->connected) conn_of(h)->transport->wake(conn_of(h));
+}
+
+static void close_fileno(ipcio_conn *c)
+{
+    os_close(c->in.epoll);
+    os_close(c->in.bell);
+    c->in.epoll = c->in.bell = OS_NONE;
+}
+
+static void release(handle *h)
+{
+    ipcio_conn *c = conn_of(h);
+    c->transport->close(c);
+    close_fileno(c);
+}
+
+static void abandon(handle *h)
+{
+    ipcio_conn *c = conn_of(h);
+    c->transport->abandon(c);
+    close_fileno(c);
+}
+
+static bool arrived(handle *h)
+{
+    ipcio_conn *c = conn_of(h);
+    return c->in.given || c->transport->arrived(c); /* what was given out must not move */
+}
+
+/* The answer to the last call, should it still come, is late.  Inside both sides. */
+static void forget_call(ipcio_conn *c)
+{
+    if (c->calling == CALL_READING) atomic_store_explicit(&c->given_up, c->out.calls, memory_order_relaxed);
+    c->calling = CALL_IDLE;
+}
+
+static const char *give_up(handle *h, int want)
+{
+    ipcio_conn *c = conn_of(h);
+    if (!c->connected) return "nobody served the name";
+    if (handle_enter(h, IPCIO_WANT_WRITE) == 0) {
+        if (want == IPCIO_WANT_WRITE && c->out.state == WRITE_WHOLE) {
+            c->transport->abort(c);
+            c->out.state = WRITE_IDLE;
+        }
+        if (handle_enter(h, IPCIO_WANT_READ) == 0) {
+            forget_call(c);
+            handle_leave(h, IPCIO_WANT_READ);
+        }
+        handle_leave(h, IPCIO_WANT_WRITE);
+    }
+    return want == IPCIO_WANT_READ ? "no message came" : "the peer did not take the message";
+}
+
+static const handle_kind connection_kind = {"connection", wake, release, abandon, arrived, give_up};
+
+bool connection_is(const handle *h)
+{
+    return h->kind == &connection_kind;
+}
+
+int connection_new(const transport *t, const char *text, ipcio_conn **conn)
+{
+    ipcio_conn *c = calloc(1, t->conn_size);
+    if (!c) return ipcio__fail(IPCIO_NOMEMORY, "%s: no memory for a connection", text);
+    c->transport = t;
+    c->in.epoll = c->in.bell = OS_NONE;
+    for (int side = 0; side < 3; side++) c->base.side[side].fd = OS_NONE;
+    *conn = c;
+    return 0;
+}
+
+void connection_delete(ipcio_conn *c)
+{
+    address_free(&c->address);
+    buffer_free(&c->in.whole);
+    free(c);
+}
+
+static int create(const char *text, const char *opts, ipcio_conn **conn)
+{
+    address a;
+    options o;
+    const transport *t = NULL;
+    int st = address_parse(&a, text);
+    if (st == 0) st = options_parse(&o, a.text, opts, a.options);
+    if (st == 0) st = transport_find(&a, &t);
+    if (st == 0) st = connection_new(t, a.text, conn);
+    if (st == 0) {
+        (*conn)->address = a;
+        (*conn)->options = o;
+        if ((st = handle_open(&(*conn)->base, &connection_kind, a.text)) == 0) return 0;
+        free(*conn);
+    }
+    address_free(&a);
+    return st;
+}
+
+int connection_accepted(ipcio_conn *c, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    c->address.text = malloc(size);
+    if (!c->address.text) return ipcio__fail(IPCIO_NOMEMORY, "%s: no memory for a connection", text);
+    memcpy(c->address.text, text, size);
+    c->connected = true;
+    return handle_open(&c->base, &connection_kind, c->address.text);
+}
+
+static int try_connect(ipcio_conn *c, int timeout)
+{
+    int st = handle_enter(&c->base, IPCIO_WANT_READ);
+    if (st != 0) return st;
+    st = c->transport->connect(c);
+    c->connected = st == 0;
+    handle_leave(&c->base, IPCIO_WANT_READ);
+    return st == IPCIO_MISSING && timeout != 0 ? IPCIO_WANT_READ : st;
+}
+
+static int connect_until(ipcio_conn *c, int timeout)
+{
+    HANDLE_BLOCK(c, timeout, try_connect(c, timeout));
+}
+
+int ipcio_connect(const char *text, const char *opts, int timeout, ipcio_conn **conn)
+{
+    ipcio_conn *c = timeout == IPCIO_TRY ? *conn : NULL;
+    *conn = NULL;
+    int st = c ? 0 : create(text, opts, &c);
+    if (st == 0) st = connect_until(c, timeout);
+    if (st >= 0)
+        *conn = c;
+    else
+        ipcio_conn_free(c);
+    return st;
+}
+
+void ipcio_conn_close(ipcio_conn *c)
+{
+    handle_close(&c->base);
+}
+
+void ipcio_conn_free(ipcio_conn *c)
+{
+    if (!c) return;
+    set_forget(&c->base);
+    handle_close(&c->base);
+    handle_forget(&c->base);
+    connection_delete(c);
+}
+
+const char *ipcio_conn_address(const ipcio_conn *c)
+{
+    return c->address.text;
+}
+
+int ipcio_conn_peer(ipcio_conn *c, ipcio_peer *peer)
+{
+    int st = handle_enter(&c->base, IPCIO_WANT_READ);
+    if (st != 0) return st;
+    st = c->transport->peer(c, peer);
+    handle_leave(&c->base, IPCIO_WANT_READ);
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------------ reading */
+
+static void end_message(ipcio_conn *c)
+{
+    c->transport->end(c);
+    c->in.state = READ_IDLE;
+    c->in.given = false;
+}
+
+/* The start of the next message that is for whoever reads. */
+static int start(ipcio_conn *c)
+{
+    message *m = &c->in.m;
+    if (c->in.given) end_message(c);
+    for (;;) {
+        int st = c->transport->start(c, m);
+        if (st != 0) return st;
+        if (m->length > c->options.limit) {
+            uint64_t length = m->length;
+            end_message(c);
+            return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes came and was dropped; the limit is %u",
+                               c->base.text, (unsigned long long)length, c->options.limit);
+        }
+        uint32_t given_up = atomic_load_explicit(&c->given_up, memory_order_relaxed);
+        if (m->answer && (int32_t)(m->call - given_up) <= 0) {
+            end_message(c);
+            continue;
+        }
+        atomic_store_explicit(&c->answering, m->answer ? 0 : m->call, memory_order_relaxed);
+        return 0;
+    }
+}
+
+/* Collects a message that lies in no one place. */
+static int collect(ipcio_conn *c)
+{
+    buffer *b = &c->in.whole;
+    for (;;) {
+        /* Memory grows with what came, not with what was announced. */
+        size_t have = buffer_size(b), left = (size_t)(c->in.m.length - have), got = 0;
+        size_t step = have > KEEP_MOST ? have : KEEP_MOST;
+        int st = b->capacity - b->tail ? 0 : buffer_reserve(b, left < step ? left + 1 : step);
+        if (st != 0) return st;
+        size_t room = b->capacity - b->tail;
+        st = c->transport->take(c, b->bytes + b->tail, room < left ? room : left ? left : 1, &got);
+        if (st != 0) return st;
+        if (got == 0) return 0;
+        b->tail += got;
+    }
+}
+
+static int read_whole(ipcio_conn *c, const void **data, size_t *size)
+{
+    for (;;) {
+        buffer *b = &c->in.whole;
+        int st;
+        if (c->in.state == READ_IDLE) {
+            if ((st = start(c)) != 0) return st;
+            c->in.state = READ_WHOLE;
+            b->head = b->tail = 0;
+            if (b->capacity > KEEP_MOST && c->in.m.length < b->capacity / 4) buffer_free(b);
+        }
+        *data = NULL;
+        st = buffer_size(b) ? 0 : c->transport->view(c, data);
+        if (st == 0 && !*data && (st = collect(c)) == 0) *data = b->bytes;
+        if (st > 0) return st;
+        c->in.state = READ_IDLE;
+        c->in.given = true;
+        *size = (size_t)c->in.m.length;
+        if (st != IPCIO_ABORTED) return st;
+        end_message(c); /* nobody saw it begin */
+    }
+}
+
+static int try_read(ipcio_conn *c, const void **data, size_t *size)
+{
+    int st = handle_enter(&c->base, IPCIO_WANT_READ);
+    if (st != 0) return st;
+    st = c->in.state == READ_PIECES
+             ? ipcio__fail(IPCIO_INVALID, "%s: a message is being read in pieces; end that first", c->base.text)
+             : read_whole(c, data, size);
+    show_read_ahead(c);
+    handle_leave(&c->base, IPCIO_WANT_READ);
+    return st;
+}
+
+int ipcio_read(ipcio_conn *c, int timeout, const void **data, size_t *size)
+{
+    HANDLE_BLOCK(c, timeout, try_read(c, data, size));
+}
+
+/* ------------------------------------------------------------------------------------------ writing */
+
+static int check_size(ipcio_conn *c, uint64_t size)
+{
+    uint32_t peer = atomic_load_explicit(&c->peer_limit, memory_order_acquire);
+    uint32_t limit = peer && peer < c->options.limit ? peer : c->options.limit;
+    if (size <= limit) return 0;
+    return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes is over %s limit of %u; nothing was sent", c->base.text,
+                       (unsigned long long)size, limit == c->options.limit ? "this side's" : "the peer's", limit);
+}
+
+static void begin_message(ipcio_conn *c, uint64_t length, uint32_t call)
+{
+    uint32_t answers = call ? 0 : atomic_exchange_explicit(&c->answering, 0, memory_order_relaxed);
+    c->out.m = (message){.length = length, .call = call ? call : answers, .answer = answers != 0};
+    c->out.done = 0;
+    c->out.data = NULL;
+}
+
+/* Moves the rest of data[0, n), which is the same in every repeated call. */
+static int write_some(ipcio_conn *c, const void *data, size_t n, bool last)
+{
+    if (!c->out.data) {
+        c->out.data = data ? data : "";
+        c->out.size = n;
+        c->out.taken = 0;
+    } else if (n != c->out.size) {
+        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
+    }
+    int st = c->transport->write(c, &c->out.m, data, n, last, &c->out.taken);
+    if (st <= 0) c->out.data = NULL;
+    return st;
+}
+
+static int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t call)
+{
+    int st = 0;
+    if (c->out.state == WRITE_PIECES)
+        return ipcio__fail(IPCIO_INVALID, "%s: a message is being written in pieces; end that first", c->base.text);
+    if (c->out.state == WRITE_IDLE) {
+        if ((st = check_size(c, size)) != 0) return st;
+        begin_message(c, size, call);
+        c->out.state = WRITE_WHOLE;
+    }
+    st = write_some(c, data, size, true);
+    if (st == 0 || (st < 0 && st != IPCIO_INVALID)) c->out.state = WRITE_IDLE;
+    return st;
+}
+
+static int try_write(ipcio_conn *c, const void *data, size_t size)
+{
+    int st = handle_enter(&c->base, IPCIO_WANT_WRITE);
+    if (st != 0) return st;
+    st = write_whole(c, data, size, 0);
+    handle_leave(&c->base, IPCIO_WANT_WRITE);
+    return st;
+}
+
+int ipcio_write(ipcio_conn *c, const void *data, size_t size, int timeout)
+{
+    HANDLE_BLOCK(c, timeout, try_write(c, data, size));
+}
+
+/* ------------------------------------------------------------------------------------------ calling */
+
+/* Inside both sides. */
+static int call_step(ipcio_conn *c, const void *data, size_t size, const void **answer, size_t *answer_size)
+{
+    int st = 0;
+    if (c->in.state == READ_PIECES)
+        return ipcio__fail(IPCIO_INVALID, "%s: a message is being read in pieces; end that first", c->base.text);
+    if (c->calling == CALL_IDLE) {
+        if (++c->out.calls == 0) c->out.calls = 1;
+        c->calling = CALL_WRITING;
+    }
+    if (c->calling == CALL_WRITING) {
+        if ((st = write_whole(c, data, size, c->out.calls)) != 0) return st;
+        c->calling = CALL_READING;
+    }
+    return read_whole(c, answer, answer_size);
+}
+
+static int try_call(ipcio_conn *c, const void *data, size_t size, const void **answer, size_t *answer_size)
+{
+    int st = handle_enter(&c->base, IPCIO_WANT_WRITE);
+    if (st != 0) return st;
+    if ((st = handle_enter(&c->base, IPCIO_WANT_READ)) == 0) {
+        st = call_step(c, data, size, answer, answer_size);
+        if (st < 0) forget_call(c);
+        if (st == 0) c->calling = CALL_IDLE;
+        show_read_ahead(c);
+        handle_leave(&c->base, IPCIO_WANT_READ);
+    }
+    handle_leave(&c->base, IPCIO_WANT_WRITE);
+    return st;
+}
+
+int ipcio_call(ipcio_conn *c, const void *data, size_t size, int timeout, const void **answer, size_t *answer_size)
+{
+    HANDLE_BLOCK(c, timeout, try_call(c, data, size, answer, answer_size));
+}
+
+/* --------------------------------------------------------------------------------------- in pieces */
+
+enum piece { READ_START, READ_BUFFER, READ_END, WRITE_START, WRITE_BUFFER, WRITE_END };
+
+typedef struct {
+    enum piece what;
+    void *to;
+    const void *data;
+    uint64_t n;
+    size_t *got;
+} piece;
+
+static int read_piece(ipcio_conn *c, const piece *p)
+{
+    bool open = c->in.state == READ_PIECES;
+    int st;
+    switch (p->what) {
+    case READ_START:
+        if (open || c->in.state == READ_WHOLE)
+            return ipcio__fail(IPCIO_INVALID, "%s: a message is being read already", c->base.text);
+        if ((st = start(c)) != 0) return st;
+        c->in.state = READ_PIECES;
+        *p->got = (size_t)c->in.m.length;
+        return 0;
+    case READ_BUFFER:
+        if (open) return c->transport->take(c, p->to, (size_t)p->n, p->got);
+        break;
+    default:
+        if (!open) break;
+        end_message(c);
+        return 0;
+    }
+    return ipcio__fail(IPCIO_INVALID, "%s: no message is being read in pieces; start one first", c->base.text);
+}
+
+static int write_piece(ipcio_conn *c, const piece *p)
+{
+    bool open = c->out.state == WRITE_PIECES;
+    int st;
+    switch (p->what) {
+    case WRITE_START:
+        if (c->out.state != WRITE_IDLE)
+            return ipcio__fail(IPCIO_INVALID, "%s: a message is being written already", c->base.text);
+        if ((st = check_size(c, p->n)) != 0) return st;
+        begin_message(c, p->n, 0);
+        c->out.state = WRITE_PIECES;
+        return 0;
+    case WRITE_BUFFER:
+        if (!open) break;
+        if (p->n > c->out.m.length - c->out.done)
+            return ipcio__fail(IPCIO_INVALID, "%s: %llu bytes are more than the %llu that are left of the message",
+                               c->base.text, (unsigned long long)p->n,
+                               (unsigned long long)(c->out.m.length - c->out.done));
+        if ((st = write_some(c, p->data, (size_t)p->n, false)) == 0) c->out.done += p->n;
+        return st;
+    default:
+        if (!open) break;
+        if (c->out.done == c->out.m.length) {
+            st = write_some(c, NULL, 0, true);
+        } else {
+            c->transport->abort(c);
+            st = ipcio__fail(IPCIO_INVALID, "%s: %llu bytes of the message were still to come; it was given up",
+                             c->base.text, (unsigned long long)(c->out.m.length - c->out.done));
+        }
+        if (st <= 0) c->out.state = WRITE_IDLE;
+        return st;
+    }
+    return ipcio__fail(IPCIO_INVALID, "%s: no message is being written in pieces; start one first", c->base.text);
+}
+
+static int try_piece(ipcio_conn *c, piece p)
+{
+    int side = p.what < WRITE_START ? IPCIO_WANT_READ : IPCIO_WANT_WRITE;
+    int st = handle_enter(&c->base, side);
+    if (st != 0) return st;
+    st = side == IPCIO_WANT_READ ? read_piece(c, &p) : write_piece(c, &p);
+    if (side == IPCIO_WANT_READ) show_read_ahead(c);
+    handle_leave(&c->base, side);
+    return st;
+}
+
+int ipcio_read_start(ipcio_conn *c, int timeout, size_t *size)
+{
+    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = READ_START, .got = size}));
+}
+
+int ipcio_read_buffer(ipcio_conn *c, void *to, size_t n, int timeout, size_t *got)
+{
+    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = READ_BUFFER, .to = to, .n = n, .got = got}));
+}
+
+int ipcio_read_end(ipcio_conn *c, int timeout)
+{
+    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = READ_END}));
+}
+
+int ipcio_write_start(ipcio_conn *c, size_t length, int timeout)
+{
+    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = WRITE_START, .n = length}));
+}
+
+int ipcio_write_buffer(ipcio_conn *c, const void *data, size_t n, int timeout)
+{
+    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = WRITE_BUFFER, .data = data, .n = n}));
+}
+
+int ipcio_write_end(ipcio_conn *c, int timeout)
+{
+    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = WRITE_END}));
+}

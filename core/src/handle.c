@@ -1,0 +1,115 @@
+/* handle.c - see handle.h. */
+#include "handle.h"
+
+static os_mutex lock; /* guards the list and `hooked` */
+static handle *all;
+static bool hooked;
+
+static void before_fork(void)
+{
+    os_lock(&lock);
+}
+
+static void after_fork(void)
+{
+    os_unlock(&lock);
+}
+
+/* The child has copies of all descriptors.  They would keep the parent's names and connections alive beyond its
+ * death, so they go at once; what the parent sees is not touched. */
+static void in_child(void)
+{
+    for (handle *h = all; h; h = h->next) {
+        unsigned gate = atomic_load_explicit(&h->gate, memory_order_relaxed);
+        atomic_store_explicit(&h->gate, GATE_CLOSED | GATE_FORKED | GATE_RELEASED, memory_order_relaxed);
+        if (!(gate & GATE_RELEASED)) h->kind->abandon(h);
+    }
+    os_unlock(&lock);
+}
+
+int handle_open(handle *h, const handle_kind *kind, const char *text)
+{
+    h->kind = kind;
+    h->text = text;
+    atomic_init(&h->gate, 0);
+    os_lock(&lock);
+    int st = hooked ? 0 : os_at_fork(before_fork, after_fork, in_child);
+    if (st == 0) {
+        hooked = true;
+        h->before = NULL;
+        h->next = all;
+        if (all) all->before = h;
+        all = h;
+    }
+    os_unlock(&lock);
+    return st == 0 ? 0 : ipcio__fail(st, "%s: the fork handler cannot be installed", text);
+}
+
+void handle_forget(handle *h)
+{
+    os_lock(&lock);
+    if (h->before) h->before->next = h->next;
+    else if (all == h) all = h->next;
+    if (h->next) h->next->before = h->before;
+    os_unlock(&lock);
+}
+
+int handle_not_open(const handle *h)
+{
+    if (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_FORKED)
+        return ipcio__fail(IPCIO_FORKED, "%s: this %s belongs to the parent process; open one of your own after fork",
+                           h->text, h->kind->noun);
+    return ipcio__fail(IPCIO_INVALID, "%s: this %s is closed", h->text, h->kind->noun);
+}
+
+/* Gives the descriptors back when nobody is inside any more.  Only one caller finds it so. */
+static void release_if_last(handle *h, unsigned gate)
+{
+    if (!(gate & GATE_CLOSED) || (gate & (GATE_READ | GATE_WRITE | GATE_CLOSING | GATE_SET))) return;
+    if (!(atomic_fetch_or_explicit(&h->gate, GATE_RELEASED, memory_order_acq_rel) & GATE_RELEASED))
+        h->kind->release(h);
+}
+
+static void clear(handle *h, unsigned bit)
+{
+    release_if_last(h, atomic_fetch_and_explicit(&h->gate, ~bit, memory_order_acq_rel) & ~bit);
+}
+
+int handle_enter(handle *h, int side)
+{
+    unsigned bit = (unsigned)side;
+    if (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED) return handle_not_open(h);
+    unsigned gate = atomic_fetch_or_explicit(&h->gate, bit, memory_order_acq_rel);
+    if (gate & bit)
+        return ipcio__fail(IPCIO_INVALID, "%s: another thread is %s this %s", h->text,
+                           side == IPCIO_WANT_READ ? "reading from" : "writing to", h->kind->noun);
+    if (!(gate & GATE_CLOSED)) return 0;
+    clear(h, bit);
+    return handle_not_open(h);
+}
+
+void handle_leave(handle *h, int side)
+{
+    clear(h, (unsigned)side);
+}
+
+void handle_hold(handle *h)
+{
+    atomic_fetch_or_explicit(&h->gate, GATE_SET, memory_order_acq_rel);
+}
+
+void handle_let_go(handle *h)
+{
+    clear(h, GATE_SET);
+}
+
+void handle_close(handle *h)
+{
+    unsigned gate = atomic_fetch_or_explicit(&h->gate, GATE_CLOSED | GATE_CLOSING, memory_order_acq_rel);
+    if (gate & GATE_CLOSED) {
+        if (!(gate & GATE_CLOSING)) clear(h, GATE_CLOSING);
+        return;
+    }
+    h->kind->wake(h);
+    clear(h, GATE_CLOSING);
+}

@@ -1,0 +1,98 @@
+/* handle.h - what connections, servers and sets have in common: who is inside, closing, forking, waiting.
+ *
+ * A handle's life is one word, `gate`.  A call enters with the side it works on and leaves when it is done;
+ * a second call on the same side is refused.  Closing only marks and wakes: whoever is the last inside gives
+ * the descriptors back, so that none is closed under a call that uses it. */
+#ifndef IPCIO_HANDLE_H
+#define IPCIO_HANDLE_H
+
+#include <stdatomic.h>
+
+#include "base/deadline.h"
+#include "base/status.h"
+#include "os/os.h"
+
+enum { /* bits of the gate; the sides are IPCIO_WANT_READ and IPCIO_WANT_WRITE */
+    GATE_READ = IPCIO_WANT_READ,
+    GATE_WRITE = IPCIO_WANT_WRITE,
+    GATE_CLOSING = 4,
+    GATE_CLOSED = 8,
+    GATE_FORKED = 16,
+    GATE_RELEASED = 32,
+    GATE_SET = 64 /* in a set, which still knows its descriptors */
+};
+
+typedef struct handle handle;
+
+typedef struct {
+    const char *noun; /* "connection" */
+    /* Wakes all who wait, leaves the descriptors open.  From any thread. */
+    void (*wake)(handle *h);
+    /* Gives descriptors and names back.  Once, when nobody is inside. */
+    void (*release)(handle *h);
+    /* In a forked child: closes the descriptors, touches nothing that the parent sees. */
+    void (*abandon)(handle *h);
+    /* Looks, without blocking, whether repeating a call that wants to read may get further.  Inside the reading
+     * side.  NULL: only the system can tell. */
+    bool (*arrived)(handle *h);
+    /* Gives up what wants `want`, and says in three words what did not come: "no message". */
+    const char *(*give_up)(handle *h, int want);
+} handle_kind;
+
+struct handle {
+    const handle_kind *kind;
+    _Atomic unsigned gate;
+    const char *text;     /* the address, for messages */
+    handle *next, *before; /* all handles of the process, for the fork handler */
+
+    /* Written by whoever is inside the side, read by ipcio_wait: what to sleep on. */
+    struct {
+        os_fd fd;
+        int want;      /* how fd is waited for; may differ from the side */
+        int64_t pause; /* look again at least this often, nanoseconds; 0: the system notifies */
+        int64_t spin;  /* how long spinning pays now, nanoseconds: see wait.c */
+    } side[3];         /* indexed by IPCIO_WANT_... */
+
+    struct ipcio_set *set; /* the set it is in, */
+    size_t set_index;      /* where, */
+    int set_want;          /* and for what */
+};
+
+/* Enters `h` in the list, open.  NOMEMORY when the fork handler cannot be installed. */
+int handle_open(handle *h, const handle_kind *kind, const char *text);
+
+/* 0 with the side entered; INVALID closed, or the side is in use; FORKED. */
+int handle_enter(handle *h, int side);
+void handle_leave(handle *h, int side);
+
+/* While a set holds it, a closed handle keeps its descriptors: the set still waits on them. */
+void handle_hold(handle *h);
+void handle_let_go(handle *h);
+
+/* Closes, once. */
+void handle_close(handle *h);
+
+/* After handle_close: out of the list; the memory may be freed. */
+void handle_forget(handle *h);
+
+/* ipcio_wait for one who has entered `want`. */
+int handle_wait(handle *h, int want, int64_t deadline);
+
+/* INVALID or FORKED, with a message, for a handle that is not open any more. */
+int handle_not_open(const handle *h);
+
+/* Repeats `call`, made with IPCIO_TRY, until it is through or the public `timeout` is over. */
+#define HANDLE_BLOCK(h, timeout, call)                                                                         \
+    do {                                                                                                       \
+        int64_t deadline_ = 0;                                                                                 \
+        for (;;) {                                                                                             \
+            int want_ = (call);                                                                                \
+            if (want_ <= 0 || (timeout) == IPCIO_TRY) return want_;                                            \
+            if (deadline_ == 0 && (timeout) != 0) deadline_ = deadline_in(timeout);                            \
+            int st_ = (timeout) == 0 ? IPCIO_TIMEOUT : ipcio_wait((h), want_, deadline_);                      \
+            if (st_ < 0 && st_ != IPCIO_INTERRUPTED)                                                           \
+                return ipcio_give_up((h), want_, st_, (timeout) / 1000.0);                                     \
+        }                                                                                                      \
+    } while (0)
+
+#endif

@@ -1,0 +1,85 @@
+/* namelock.c - see namelock.h. */
+#include "object/namelock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/deadline.h"
+
+/* Holder is the lock.  A sweep takes both for a moment: one who finds the holder's byte taken and the
+ * sweeper's too knows that he is not looking at a holder. */
+enum { BYTE_HOLDER, BYTE_SWEEPER };
+
+static bool still_at(const char *path, os_fd file)
+{
+    os_identity a, b;
+    return os_identify(path, &a) == 0 && os_identify_open(file, &b) == 0 && a.device == b.device && a.number == b.number;
+}
+
+static int try_take(const char *path, os_fd *file)
+{
+    int st = os_file_open(path, true, file);
+    if (st != 0) return st;
+    st = os_file_lock(*file, BYTE_HOLDER);
+    if (st == 0 && still_at(path, *file)) return 0;
+    if (st == 0)
+        st = IPCIO_WANT_READ; /* it was removed meanwhile */
+    else if (st == IPCIO_EXISTS && (os_file_locked(*file, BYTE_SWEEPER) || !os_file_locked(*file, BYTE_HOLDER)))
+        st = IPCIO_WANT_READ;
+    os_close(*file);
+    return st;
+}
+
+int namelock_take(namelock *l, const char *path)
+{
+    size_t size = strlen(path) + 1;
+    *l = (namelock){.file = OS_NONE, .path = malloc(size)};
+    if (!l->path) return IPCIO_NOMEMORY;
+    memcpy(l->path, path, size);
+    int st;
+    while ((st = try_take(path, &l->file)) > 0) (void)os_poll(NULL, 0, os_now() + MILLISECOND / 10);
+    if (st == 0) return 0;
+    free(l->path);
+    *l = (namelock){.file = OS_NONE};
+    return st;
+}
+
+void namelock_abandon(namelock *l)
+{
+    os_close(l->file);
+    free(l->path);
+    *l = (namelock){.file = OS_NONE};
+}
+
+void namelock_drop(namelock *l)
+{
+    if (l->file != OS_NONE) (void)os_file_remove(l->path); /* before the lock ends: it is ours until then */
+    namelock_abandon(l);
+}
+
+struct sweep {
+    const char *folder, *suffix;
+    void (*leftover)(const char *path);
+};
+
+static void sweep_one(const char *name, void *context)
+{
+    const struct sweep *s = context;
+    size_t n = strlen(name), suffix = strlen(s->suffix);
+    char path[4096];
+    os_fd file;
+    if (n <= suffix || strcmp(name + n - suffix, s->suffix) != 0) return;
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", s->folder, name) >= sizeof path) return;
+    if (os_file_open(path, false, &file) != 0) return;
+    if (os_file_lock(file, BYTE_SWEEPER) == 0 && os_file_lock(file, BYTE_HOLDER) == 0 && still_at(path, file)) {
+        s->leftover(path);
+        (void)os_file_remove(path);
+    }
+    os_close(file);
+}
+
+void namelock_sweep(const char *folder, const char *suffix, void (*leftover)(const char *path))
+{
+    (void)os_list(folder, sweep_one, &(struct sweep){folder, suffix, leftover});
+}

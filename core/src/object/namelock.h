@@ -1,0 +1,32 @@
+/* namelock.h - the lock that makes a name mortal.
+ *
+ * A name that one process has is a file in which that process holds the lock of one byte.  The lock belongs
+ * to the open file, so it ends with the process however that ends; no pid, count or heartbeat is kept.  What
+ * remains then is a file that nobody holds, which the next taker takes over and a sweep removes.
+ *
+ * Taking is: open, lock, and compare the file with the path's, else again.  Without the comparison one name
+ * soon has two files: the taker may have opened the one that its holder was about to remove. */
+#ifndef IPCIO_NAMELOCK_H
+#define IPCIO_NAMELOCK_H
+
+#include "os/os.h"
+
+typedef struct {
+    os_fd file; /* its contents belong to the holder; OS_NONE: not held */
+    char *path;
+} namelock;
+
+/* Takes the name whose file is `path`.  EXISTS another holds it; DENIED NOMEMORY SYSTEM.  No message. */
+int namelock_take(namelock *l, const char *path);
+
+/* Removes the file and gives the name back. */
+void namelock_drop(namelock *l);
+
+/* In a forked child: closes the file, which the parent holds on to. */
+void namelock_abandon(namelock *l);
+
+/* Removes each file of the folder that ends in `suffix` and that nobody holds, after leftover(path) has removed
+ * what its dead holder left beside it. */
+void namelock_sweep(const char *folder, const char *suffix, void (*leftover)(const char *path));
+
+#endif

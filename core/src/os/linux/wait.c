@@ -1,0 +1,89 @@
+/* wait.c - what Linux alone has for waiting: epoll, eventfd, inotify. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "os/posix/common.h"
+
+static int keep(int fd, os_fd *to)
+{
+    if (fd < 0) return os__status();
+    *to = fd;
+    return 0;
+}
+
+int os_set_new(os_fd *set)
+{
+    return keep(epoll_create1(EPOLL_CLOEXEC), set);
+}
+
+int os_set_put(os_fd set, os_fd fd, int want, void *tag)
+{
+    struct epoll_event e = {.events = want == IPCIO_WANT_READ ? EPOLLIN : EPOLLOUT, .data.ptr = tag};
+    if (epoll_ctl((int)set, EPOLL_CTL_MOD, (int)fd, &e) == 0) return 0;
+    if (errno == ENOENT && epoll_ctl((int)set, EPOLL_CTL_ADD, (int)fd, &e) == 0) return 0;
+    return os__status();
+}
+
+void os_set_drop(os_fd set, os_fd fd)
+{
+    (void)epoll_ctl((int)set, EPOLL_CTL_DEL, (int)fd, NULL);
+}
+
+int os_set_wait(os_fd set, void **tags, int n, int64_t deadline)
+{
+    struct epoll_event events[64];
+    if (n > 64) n = 64;
+    /* epoll counts in milliseconds: first without waiting, then poll to the nanosecond on the set itself */
+    int ready = epoll_wait((int)set, events, n, 0);
+    if (ready == 0) {
+        int st = os_poll(&(os_wait){.fd = set, .want = IPCIO_WANT_READ}, 1, deadline);
+        if (st < 0) return st;
+        ready = epoll_wait((int)set, events, n, 0);
+    }
+    if (ready < 0) return os__status();
+    for (int i = 0; i < ready; i++) tags[i] = events[i].data.ptr;
+    return ready;
+}
+
+int os_bell_new(os_fd *bell)
+{
+    return keep(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), bell);
+}
+
+void os_bell_ring(os_fd bell)
+{
+    int kept = errno;
+    if (write((int)bell, &(uint64_t){1}, 8) < 0) errno = kept; /* full is rung */
+    errno = kept;
+}
+
+void os_bell_clear(os_fd bell)
+{
+    uint64_t count;
+    if (read((int)bell, &count, sizeof count) < 0) errno = 0; /* empty is cleared */
+}
+
+int os_watch(const char *directory, os_fd *watch)
+{
+    int st = keep(inotify_init1(IN_CLOEXEC | IN_NONBLOCK), watch);
+    if (st != 0) return st;
+    if (inotify_add_watch((int)*watch, directory, IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_ONLYDIR) >= 0) return 0;
+    st = os__status();
+    os_close(*watch);
+    *watch = OS_NONE;
+    return st;
+}
+
+bool os_watch_clear(os_fd watch)
+{
+    char events[4096];
+    bool any = false;
+    while (read((int)watch, events, sizeof events) > 0) any = true;
+    return any;
+}

@@ -1,0 +1,120 @@
+/* os.h - what a system must supply.  One folder beside this file implements it for a system; nothing above
+ * it includes a system's header or asks which system it is.
+ *
+ * Unless said otherwise a function never blocks, retries by itself when a signal interrupts it, may be called
+ * from any thread, and returns 0 or a status below 0 whose system number os_error() gives.  IPCIO_WANT_READ
+ * and IPCIO_WANT_WRITE mean "not now". */
+#ifndef IPCIO_OS_H
+#define IPCIO_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ipcio.h"
+
+typedef intptr_t os_fd; /* a descriptor or a handle; never inherited over exec */
+#define OS_NONE ((os_fd)-1)
+
+/* The calling thread's last system error, and its text (valid until the thread's next error). */
+int os_error(void);
+const char *os_error_text(int error);
+
+/* Nanoseconds of a clock that only goes forward. */
+int64_t os_now(void);
+
+/* A pause of some tens of cycles inside a spinning loop. */
+void os_relax(void);
+
+/* How many processors this thread may run on, at least 1. */
+int os_processors(void);
+
+/* A mutex; all zero bytes is an unlocked one. */
+typedef union {
+    void *align;
+    char room[64];
+} os_mutex;
+void os_lock(os_mutex *m);
+void os_unlock(os_mutex *m);
+
+/* Runs `before` and `parent` around a fork in the parent, `child` after it in the child. */
+int os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void));
+
+void os_close(os_fd fd);
+
+/* ---- waiting: the only two functions here that block, until `deadline` (see base/deadline.h) */
+
+typedef struct {
+    os_fd fd;
+    int want; /* IPCIO_WANT_READ or IPCIO_WANT_WRITE */
+} os_wait;
+
+/* Until one of `n` is ready: 0, TIMEOUT, INTERRUPTED after a signal, SYSTEM.  n may be 0. */
+int os_poll(const os_wait *items, size_t n, int64_t deadline);
+
+/* A set of descriptors, level-triggered, itself a descriptor that is readable while one of them is ready.
+ * Wait fills at most n tags and returns how many, or as os_poll. */
+int os_set_new(os_fd *set);
+int os_set_put(os_fd set, os_fd fd, int want, void *tag);
+void os_set_drop(os_fd set, os_fd fd);
+int os_set_wait(os_fd set, void **tags, int n, int64_t deadline);
+
+/* A descriptor that is readable from ring to clear.  Ring may be called in a signal handler. */
+int os_bell_new(os_fd *bell);
+void os_bell_ring(os_fd bell);
+void os_bell_clear(os_fd bell);
+
+/* Readable when something in the directory may have changed.  SYSTEM where the system cannot tell. */
+int os_watch(const char *directory, os_fd *watch);
+bool os_watch_clear(os_fd watch); /* true: it was readable */
+
+/* ---- byte streams between two processes of this machine, at a path (of any length)
+ *
+ * listen creates the file, for this user only; EXISTS when one lies there.  connect: MISSING when nobody
+ * listens, WANT_WRITE when the queue is full.  accept: WANT_READ. */
+int os_local_listen(const char *path, os_fd *fd);
+int os_local_accept(os_fd listener, os_fd *fd);
+int os_local_connect(const char *path, os_fd *fd);
+int os_local_peer(os_fd fd, ipcio_peer *peer);
+
+/* Moves bytes from, or into, several places at once.  CLOSED when the peer is gone and, for receive, all it
+ * sent was delivered; a peer's death raises no signal. */
+typedef struct {
+    void *bytes;
+    size_t size;
+} os_piece;
+enum { OS_PIECES_MAX = 8 };
+int os_send(os_fd fd, const os_piece *pieces, int n, size_t *sent);
+int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got);
+
+/* Ends both directions for both sides and wakes whoever waits; the descriptor stays. */
+void os_shutdown(os_fd fd);
+
+/* ---- files */
+
+/* The folder for ipcio's names, made for this user alone if need be.  DENIED when what is there is not
+ * this user's own; INVALID when it does not fit. */
+int os_directory(char *path, size_t size);
+
+/* Opens for reading and writing.  `create`: makes it, for this user only, when it is not there.  Else MISSING.
+ * Follows no link.  DENIED, SYSTEM. */
+int os_file_open(const char *path, bool create, os_fd *fd);
+int os_file_read(os_fd fd, void *to, size_t n);          /* from the start; PROTOCOL when it is shorter */
+int os_file_write(os_fd fd, const void *from, size_t n); /* at the start */
+int os_file_remove(const char *path);                    /* success when it is not there */
+
+/* Locks one byte for as long as the open file lives, which no death outlasts.  EXISTS: another has it. */
+int os_file_lock(os_fd fd, unsigned byte);
+bool os_file_locked(os_fd fd, unsigned byte); /* by another */
+
+/* What a path leads to, told from any other file for as long as it exists.  MISSING. */
+typedef struct {
+    uint64_t device, number;
+} os_identity;
+int os_identify(const char *path, os_identity *identity);
+int os_identify_open(os_fd fd, os_identity *identity);
+
+/* Calls `each` with every file name in the directory. */
+int os_list(const char *directory, void (*each)(const char *name, void *context), void *context);
+
+#endif

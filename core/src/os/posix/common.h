@@ -1,0 +1,17 @@
+/* common.h - shared by the files that implement os.h on POSIX systems. */
+#ifndef IPCIO_OS_POSIX_COMMON_H
+#define IPCIO_OS_POSIX_COMMON_H
+
+#include "os/os.h"
+
+/* The status that says what errno says. */
+int os__status(void);
+
+/* Makes it non-blocking and close-on-exec where it was not created so.  SYSTEM. */
+int os__prepare(int fd);
+
+/* What remains until the deadline, for ppoll and its like; NULL when that is for ever. */
+struct timespec;
+struct timespec *os__remaining(int64_t deadline, struct timespec *t);
+
+#endif

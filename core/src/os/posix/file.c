@@ -1,0 +1,130 @@
+/* file.c - the folder of names, files, and the locks that die with their holder. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "os/posix/common.h"
+
+/* This user's own folder at `path`: 0, DENIED when what is there is not, MISSING when it cannot be there. */
+static int own_folder(const char *path)
+{
+    struct stat s;
+    if (mkdir(path, S_IRWXU) != 0 && errno != EEXIST) return os__status();
+    if (lstat(path, &s) != 0) return os__status();
+    if (S_ISDIR(s.st_mode) && s.st_uid == geteuid() && (s.st_mode & (S_IWGRP | S_IWOTH)) == 0) return 0;
+    errno = EPERM;
+    return IPCIO_DENIED;
+}
+
+int os_directory(char *path, size_t size)
+{
+    const char *chosen = getenv("IPCIO_DIR");
+    unsigned uid = (unsigned)geteuid();
+    /* The first whose parent exists on this system: all scripts of a user must choose the same one. */
+    char run[32];
+    (void)snprintf(run, sizeof run, "/run/user/%u", uid);
+    const char *const parents[] = {"/dev/shm", run, "/tmp"};
+    errno = ENAMETOOLONG;
+    if (chosen && *chosen) return (size_t)snprintf(path, size, "%s", chosen) < size ? own_folder(path) : IPCIO_INVALID;
+    for (size_t i = 0; i < sizeof parents / sizeof *parents; i++) {
+        struct stat s;
+        if (stat(parents[i], &s) != 0 || !S_ISDIR(s.st_mode)) continue;
+        if ((size_t)snprintf(path, size, "%s/ipcio-%u", parents[i], uid) >= size) return IPCIO_INVALID;
+        return own_folder(path);
+    }
+    errno = ENOENT;
+    return IPCIO_MISSING;
+}
+
+int os_file_open(const char *path, bool create, os_fd *fd)
+{
+    const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+    for (;;) {
+        /* First without creating: a sticky directory may forbid O_CREAT on a file of another user. */
+        int f = open(path, flags);
+        if (f < 0 && errno == ENOENT && create) f = open(path, flags | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
+        if (f >= 0) {
+            *fd = f;
+            return 0;
+        }
+        if (errno != EINTR && !(errno == EEXIST && create)) return os__status();
+    }
+}
+
+int os_file_read(os_fd fd, void *to, size_t n)
+{
+    ssize_t r = pread((int)fd, to, n, 0);
+    if (r == (ssize_t)n) return 0;
+    if (r < 0) return os__status();
+    errno = 0;
+    return IPCIO_PROTOCOL;
+}
+
+int os_file_write(os_fd fd, const void *from, size_t n)
+{
+    ssize_t r = pwrite((int)fd, from, n, 0);
+    if (r == (ssize_t)n) return 0;
+    if (r >= 0) errno = ENOSPC;
+    return os__status();
+}
+
+int os_file_remove(const char *path)
+{
+    int kept = errno;
+    int st = unlink(path) == 0 || errno == ENOENT ? 0 : os__status();
+    if (st == 0) errno = kept;
+    return st;
+}
+
+static struct flock one_byte(unsigned byte)
+{
+    return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+}
+
+int os_file_lock(os_fd fd, unsigned byte)
+{
+    struct flock l = one_byte(byte);
+    if (fcntl((int)fd, F_OFD_SETLK, &l) == 0) return 0;
+    return errno == EAGAIN || errno == EACCES ? IPCIO_EXISTS : os__status();
+}
+
+bool os_file_locked(os_fd fd, unsigned byte)
+{
+    struct flock l = one_byte(byte);
+    return fcntl((int)fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+}
+
+static int identify(int result, const struct stat *s, os_identity *identity)
+{
+    if (result != 0) return os__status();
+    *identity = (os_identity){.device = s->st_dev, .number = s->st_ino};
+    return 0;
+}
+
+int os_identify(const char *path, os_identity *identity)
+{
+    struct stat s;
+    return identify(lstat(path, &s), &s, identity);
+}
+
+int os_identify_open(os_fd fd, os_identity *identity)
+{
+    struct stat s;
+    return identify(fstat((int)fd, &s), &s, identity);
+}
+
+int os_list(const char *directory, void (*each)(const char *name, void *context), void *context)
+{
+    DIR *d = opendir(directory);
+    if (!d) return os__status();
+    for (struct dirent *e; (e = readdir(d));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) each(e->d_name, context);
+    closedir(d);
+    return 0;
+}

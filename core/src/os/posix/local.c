@@ -1,0 +1,153 @@
+/* local.c - byte streams at a path: Unix-domain sockets. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "os/posix/common.h"
+
+/* Socket addresses end at 107 bytes.  A longer path is reached through an open descriptor of its folder,
+ * which *folder receives (-1 where none was needed). */
+static int make_address(const char *path, struct sockaddr_un *a, int *folder)
+{
+    *folder = -1;
+    memset(a, 0, sizeof *a);
+    a->sun_family = AF_UNIX;
+    size_t n = strlen(path);
+    if (n < sizeof a->sun_path) {
+        memcpy(a->sun_path, path, n + 1);
+        return 0;
+    }
+    char parent[4096];
+    const char *slash = strrchr(path, '/');
+    errno = ENAMETOOLONG;
+    if (!slash || (size_t)(slash - path) >= sizeof parent) return -1;
+    memcpy(parent, path, (size_t)(slash - path));
+    parent[slash - path] = 0;
+    *folder = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (*folder < 0) return -1;
+    int used = snprintf(a->sun_path, sizeof a->sun_path, "/proc/self/fd/%d/%s", *folder, slash + 1);
+    errno = ENAMETOOLONG;
+    return used > 0 && (size_t)used < sizeof a->sun_path ? 0 : -1;
+}
+
+/* Connects or binds `fd`; closes it on failure. */
+static int at_path(int fd, const char *path, int (*act)(int, const struct sockaddr *, socklen_t))
+{
+    struct sockaddr_un a;
+    int folder;
+    int st = make_address(path, &a, &folder) == 0 && act(fd, (const struct sockaddr *)&a, sizeof a) == 0
+                 ? 0
+             : errno == EAGAIN ? IPCIO_WANT_WRITE /* the listener's queue is full */
+                               : os__status();
+    os_close(folder);
+    if (st != 0) os_close(fd);
+    return st;
+}
+
+static int new_socket(void)
+{
+    return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+int os_local_listen(const char *path, os_fd *fd)
+{
+    int s = new_socket();
+    if (s < 0) return os__status();
+    (void)fchmod(s, S_IRUSR | S_IWUSR); /* before bind: the file never has another mode */
+    int st = at_path(s, path, bind);
+    if (st != 0) return st;
+    if (listen(s, SOMAXCONN) != 0) {
+        st = os__status();
+        (void)os_file_remove(path);
+        os_close(s);
+        return st;
+    }
+    *fd = s;
+    return 0;
+}
+
+int os_local_connect(const char *path, os_fd *fd)
+{
+    int s = new_socket();
+    if (s < 0) return os__status();
+    int st = at_path(s, path, connect);
+    if (st == 0) *fd = s;
+    return st;
+}
+
+int os_local_accept(os_fd listener, os_fd *fd)
+{
+    for (;;) {
+        int s = accept4((int)listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (s >= 0) {
+            *fd = s;
+            return 0;
+        }
+        if (errno == EAGAIN) return IPCIO_WANT_READ;
+        if (errno != EINTR && errno != ECONNABORTED) return os__status();
+    }
+}
+
+int os_local_peer(os_fd fd, ipcio_peer *peer)
+{
+    struct ucred c;
+    socklen_t size = sizeof c;
+    if (getsockopt((int)fd, SOL_SOCKET, SO_PEERCRED, &c, &size) != 0) return os__status();
+    /* pid 0: a process of another PID namespace, which has no number here */
+    *peer = (ipcio_peer){.pid = c.pid ? c.pid : -1, .uid = c.uid, .gid = c.gid};
+    return 0;
+}
+
+static struct msghdr message(struct iovec *v, const os_piece *pieces, int n)
+{
+    for (int i = 0; i < n; i++) v[i] = (struct iovec){.iov_base = pieces[i].bytes, .iov_len = pieces[i].size};
+    return (struct msghdr){.msg_iov = v, .msg_iovlen = (size_t)n};
+}
+
+int os_send(os_fd fd, const os_piece *pieces, int n, size_t *sent)
+{
+    struct iovec v[OS_PIECES_MAX];
+    struct msghdr m = message(v, pieces, n);
+    for (;;) {
+        ssize_t r = sendmsg((int)fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (r >= 0) {
+            *sent = (size_t)r;
+            return 0;
+        }
+        if (errno == EAGAIN) return IPCIO_WANT_WRITE;
+        if (errno != EINTR) return os__status();
+    }
+}
+
+int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got)
+{
+    struct iovec v[OS_PIECES_MAX];
+    struct msghdr m = message(v, pieces, n);
+    for (;;) {
+        /* one place needs no message header, which costs a tenth of the call */
+        ssize_t r = n == 1 ? recv((int)fd, pieces[0].bytes, pieces[0].size, MSG_DONTWAIT)
+                           : recvmsg((int)fd, &m, MSG_DONTWAIT);
+        if (r > 0) {
+            *got = (size_t)r;
+            return 0;
+        }
+        if (r == 0) {
+            errno = 0;
+            return IPCIO_CLOSED;
+        }
+        if (errno == EAGAIN) return IPCIO_WANT_READ;
+        if (errno != EINTR) return os__status();
+    }
+}
+
+void os_shutdown(os_fd fd)
+{
+    (void)shutdown((int)fd, SHUT_RDWR);
+}

@@ -1,0 +1,198 @@
+/* server.c - listening, accepting, and answering many clients. */
+#include <stdlib.h>
+
+#include "connection.h"
+#include "wait.h"
+
+static ipcio_server *server_of(handle *h)
+{
+    return (ipcio_server *)h;
+}
+
+static void wake(handle *h)
+{
+    os_bell_ring(server_of(h)->bell);
+}
+
+static void close_waiting(ipcio_server *s)
+{
+    os_close(s->epoll);
+    os_close(s->bell);
+    s->epoll = s->bell = OS_NONE;
+}
+
+static void release(handle *h)
+{
+    server_of(h)->transport->unlisten(server_of(h));
+    close_waiting(server_of(h));
+}
+
+static void abandon(handle *h)
+{
+    server_of(h)->transport->abandon_server(server_of(h));
+    close_waiting(server_of(h));
+}
+
+static const char *give_up(handle *h, int want)
+{
+    (void)h, (void)want;
+    return "no client came";
+}
+
+static const handle_kind server_kind = {"server", wake, release, abandon, NULL, give_up};
+
+/* What accept waits for: a client, or the bell. */
+static int open_waiting(ipcio_server *s)
+{
+    int st = os_bell_new(&s->bell);
+    if (st == 0) st = os_set_new(&s->epoll);
+    if (st == 0) st = os_set_put(s->epoll, s->bell, IPCIO_WANT_READ, s);
+    if (st == 0) st = os_set_put(s->epoll, s->base.side[IPCIO_WANT_READ].fd, IPCIO_WANT_READ, s);
+    s->base.side[IPCIO_WANT_READ].fd = s->epoll;
+    return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot listen", s->address.text);
+}
+
+static int start(ipcio_server *s)
+{
+    int st = s->transport->listen(s);
+    if (st != 0) return st;
+    if ((st = open_waiting(s)) == 0 && (st = handle_open(&s->base, &server_kind, s->address.text)) == 0) return 0;
+    release(&s->base);
+    return st;
+}
+
+int ipcio_listen(const char *text, const char *opts, ipcio_server **server)
+{
+    address a;
+    options o;
+    const transport *t = NULL;
+    ipcio_server *s = NULL;
+    *server = NULL;
+    int st = address_parse(&a, text);
+    if (st == 0) st = options_parse(&o, a.text, opts, a.options);
+    if (st == 0) st = transport_find(&a, &t);
+    if (st == 0 && !(s = calloc(1, t->server_size)))
+        st = ipcio__fail(IPCIO_NOMEMORY, "%s: no memory for a server", a.text);
+    if (st == 0) {
+        s->transport = t;
+        s->address = a;
+        s->options = o;
+        s->epoll = s->bell = OS_NONE;
+        if ((st = start(s)) == 0) *server = s;
+    }
+    if (st != 0) {
+        free(s);
+        address_free(&a);
+    }
+    return st;
+}
+
+const char *ipcio_server_address(const ipcio_server *s)
+{
+    return s->address.text;
+}
+
+void ipcio_server_close(ipcio_server *s)
+{
+    handle_close(&s->base);
+}
+
+void ipcio_server_free(ipcio_server *s)
+{
+    if (!s) return;
+    set_forget(&s->base);
+    handle_close(&s->base);
+    handle_forget(&s->base);
+    if (s->spare) connection_delete(s->spare);
+    address_free(&s->address);
+    free(s);
+}
+
+void ipcio_server_stop(ipcio_server *s)
+{
+    atomic_store(&s->stop, true);
+    os_bell_ring(s->bell);
+}
+
+/* Inside the reading side. */
+static int accept_one(ipcio_server *s, ipcio_conn **conn)
+{
+    if (atomic_exchange(&s->stop, false)) {
+        os_bell_clear(s->bell);
+        return ipcio__fail(IPCIO_INTERRUPTED, "%s: the server was stopped", s->address.text);
+    }
+    int st = s->spare ? 0 : connection_new(s->transport, s->address.text, &s->spare);
+    if (st != 0) return st;
+    s->spare->base.text = s->address.text;
+    s->spare->options = s->options;
+    if ((st = s->transport->accept(s, s->spare)) > 0) return st;
+    ipcio_conn *c = s->spare;
+    s->spare = NULL;
+    if (st == 0 && (st = connection_accepted(c, s->address.text)) == 0) {
+        *conn = c;
+        return 0;
+    }
+    c->transport->close(c);
+    connection_delete(c);
+    return st;
+}
+
+static int try_accept(ipcio_server *s, ipcio_conn **conn)
+{
+    *conn = NULL;
+    int st = handle_enter(&s->base, IPCIO_WANT_READ);
+    if (st != 0) return st;
+    st = accept_one(s, conn);
+    handle_leave(&s->base, IPCIO_WANT_READ);
+    return st;
+}
+
+int ipcio_accept(ipcio_server *s, int timeout, ipcio_conn **conn)
+{
+    HANDLE_BLOCK(s, timeout, try_accept(s, conn));
+}
+
+/* Answers what one client has asked; below 0 when it is to go. */
+static int answer(ipcio_conn *c, ipcio_handler *handler, void *context, int *failed)
+{
+    enum { FAIR = 64 }; /* then the others have their turn */
+    for (int i = 0; i < FAIR; i++) {
+        const void *request;
+        size_t size;
+        int st = ipcio_read(c, IPCIO_TRY, &request, &size);
+        if (st == IPCIO_TOOBIG) continue;
+        if (st != 0) return st;
+        st = handler(context, c, request, size);
+        if (st == IPCIO_CLOSED || st == IPCIO_INVALID) return st;
+        if (st < 0) return *failed = st;
+    }
+    return 0;
+}
+
+int ipcio_serve(ipcio_server *s, ipcio_handler *handler, void *context)
+{
+    ipcio_set *set;
+    int failed = 0, st = ipcio_set_new(&set);
+    if (st == 0) st = ipcio_set_add(set, s, IPCIO_WANT_READ);
+    while (st == 0 && failed == 0) {
+        void *which;
+        ipcio_conn *c = NULL;
+        st = ipcio_set_wait(set, DEADLINE_NEVER, &which);
+        if (st == IPCIO_INTERRUPTED) st = 0, which = NULL;
+        if (st != 0 || !which) continue;
+        if (which != s) {
+            c = which;
+            if (answer(c, handler, context, &failed) >= 0) continue;
+            ipcio_conn_free(c);
+        } else {
+            st = ipcio_accept(s, IPCIO_TRY, &c);
+            if (st == 0 && (st = ipcio_set_add(set, c, IPCIO_WANT_READ)) != 0) ipcio_conn_free(c);
+            if (st > 0) st = 0;
+        }
+    }
+    for (void *h; (h = set_first(set, s));) ipcio_conn_free(h);
+    ipcio_set_free(set);
+    if (failed) return failed;
+    bool closed = atomic_load(&s->base.gate) & GATE_CLOSED;
+    return st == IPCIO_INTERRUPTED || (st == IPCIO_INVALID && closed) ? 0 : st;
+}

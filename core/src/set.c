@@ -1,0 +1,227 @@
+/* set.c - waiting for one of many handles, and descriptors for other event loops. */
+#include "connection.h"
+
+#include <stdlib.h>
+
+#include "wait.h"
+
+enum { READY_MOST = 64, FAIR = 16 };
+
+struct ipcio_set {
+    handle base;
+    os_fd epoll;
+    handle **members;
+    size_t count, room;
+    handle *ready[READY_MOST]; /* told by the system and not yet given out; NULL: removed meanwhile */
+    int given, told;
+    handle *recent; /* given out last: it may well be next, and is spun on */
+    unsigned turns; /* in a row that spinning answered */
+};
+
+static void wake(handle *h)
+{
+    (void)h;
+}
+
+static void release(handle *h)
+{
+    ipcio_set *s = (ipcio_set *)h;
+    os_close(s->epoll);
+    s->epoll = OS_NONE;
+}
+
+static const char *give_up(handle *h, int want)
+{
+    (void)h, (void)want;
+    return "nothing came";
+}
+
+static const handle_kind set_kind = {"set", wake, release, release, NULL, give_up};
+
+int ipcio_set_new(ipcio_set **set)
+{
+    *set = NULL;
+    ipcio_set *s = calloc(1, sizeof *s);
+    if (!s) return ipcio__fail(IPCIO_NOMEMORY, "no memory for a set");
+    int st = os_set_new(&s->epoll);
+    if (st != 0) {
+        free(s);
+        return ipcio__fail_os(st, "cannot make a set");
+    }
+    s->base.side[IPCIO_WANT_READ].fd = s->epoll;
+    s->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
+    if ((st = handle_open(&s->base, &set_kind, "set")) == 0) {
+        *set = s;
+        return 0;
+    }
+    release(&s->base);
+    free(s);
+    return st;
+}
+
+static int enter_member(ipcio_set *s, handle *h)
+{
+    if (s->count == s->room) {
+        size_t room = s->room ? s->room * 2 : 16;
+        handle **members = realloc(s->members, room * sizeof *members);
+        if (!members) return ipcio__fail(IPCIO_NOMEMORY, "no memory for a set of %zu", room);
+        s->members = members;
+        s->room = room;
+    }
+    h->set = s;
+    h->set_index = s->count;
+    h->set_want = 0;
+    s->members[s->count++] = h;
+    handle_hold(h);
+    return 0;
+}
+
+int ipcio_set_add(ipcio_set *s, void *opaque, int want)
+{
+    handle *h = opaque;
+    int st = handle_enter(&s->base, IPCIO_WANT_READ);
+    if (st != 0) return st;
+    handle_leave(&s->base, IPCIO_WANT_READ);
+    if (want != IPCIO_WANT_READ && want != IPCIO_WANT_WRITE)
+        return ipcio__fail(IPCIO_INVALID, "%s: %d is not a direction to wait for", h->text, want);
+    if (h->set && h->set != s) return ipcio__fail(IPCIO_INVALID, "%s: it is in another set", h->text);
+    if (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED) return handle_not_open(h);
+    if (h->set && h->set_want == want) return 0;
+    if (!h->set && (st = enter_member(s, h)) != 0) return st;
+    if (h->side[want].fd == OS_NONE || (st = os_set_put(s->epoll, h->side[want].fd, h->side[want].want, h)) != 0) {
+        st = st == 0 ? ipcio__fail(IPCIO_INVALID, "%s: it cannot be waited for in this way", h->text)
+                     : ipcio__fail_os(st, "%s: cannot be waited for", h->text);
+        if (h->set_want == 0) ipcio_set_remove(s, h);
+        return st;
+    }
+    h->set_want = want;
+    return 0;
+}
+
+void ipcio_set_remove(ipcio_set *s, void *opaque)
+{
+    handle *h = opaque;
+    if (h->set != s) return;
+    if (s->epoll != OS_NONE && h->set_want) os_set_drop(s->epoll, h->side[h->set_want].fd);
+    s->members[h->set_index] = s->members[--s->count];
+    s->members[h->set_index]->set_index = h->set_index;
+    for (int i = s->given; i < s->told; i++)
+        if (s->ready[i] == h) s->ready[i] = NULL;
+    if (s->recent == h) s->recent = NULL;
+    h->set = NULL;
+    handle_let_go(h);
+}
+
+void set_forget(handle *h)
+{
+    if (h->set) ipcio_set_remove(h->set, h);
+}
+
+void *set_first(ipcio_set *s, const void *except)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (s->members[i] != except) return s->members[i];
+    return NULL;
+}
+
+/* Whether the handle that was ready last is so again. */
+static bool recent_again(ipcio_set *s, int64_t from, int64_t deadline)
+{
+    handle *h = s->recent;
+    if (!h || h->set_want != IPCIO_WANT_READ || s->turns++ % FAIR == FAIR - 1) return false;
+    if (handle_enter(h, IPCIO_WANT_READ) != 0) return true;
+    bool again = wait_spin(h, IPCIO_WANT_READ, from, deadline);
+    handle_leave(h, IPCIO_WANT_READ);
+    return again;
+}
+
+/* Inside the reading side. */
+static int wait_in(ipcio_set *s, int64_t deadline, void **which)
+{
+    while (s->given < s->told)
+        if ((*which = s->ready[s->given++])) return 0;
+    int64_t from = os_now();
+    if (recent_again(s, from, deadline)) {
+        wait_learn(s->recent, IPCIO_WANT_READ, os_now() - from);
+        *which = s->recent;
+        return 0;
+    }
+    int n = os_set_wait(s->epoll, (void **)s->ready, READY_MOST, deadline);
+    if (n == 0) n = IPCIO_INTERRUPTED; /* what was ready is not any more */
+    s->given = 0;
+    s->told = n > 0 ? n : 0;
+    if (n == IPCIO_SYSTEM) return ipcio__fail_os(n, "cannot wait for a set");
+    if (n < 0) return n;
+    handle *h = s->ready[s->given++];
+    if (s->recent) wait_learn(s->recent, IPCIO_WANT_READ, h == s->recent ? os_now() - from : DEADLINE_NEVER);
+    s->recent = h;
+    *which = h;
+    return 0;
+}
+
+int ipcio_set_wait(ipcio_set *s, int64_t deadline, void **which)
+{
+    *which = NULL;
+    int st = handle_enter(&s->base, IPCIO_WANT_READ);
+    if (st != 0) return st;
+    if (s->count == 0 && deadline == DEADLINE_NEVER)
+        st = ipcio__fail(IPCIO_INVALID, "an empty set would be waited for in vain");
+    else
+        st = wait_in(s, deadline, which);
+    handle_leave(&s->base, IPCIO_WANT_READ);
+    return st;
+}
+
+void ipcio_set_free(ipcio_set *s)
+{
+    if (!s) return;
+    while (s->count) ipcio_set_remove(s, s->members[s->count - 1]);
+    handle_close(&s->base);
+    handle_forget(&s->base);
+    free(s->members);
+    free(s);
+}
+
+/* ------------------------------------------------------------------------- descriptors for other loops */
+
+/* Inside the reading side. */
+static int open_fileno(ipcio_conn *c)
+{
+    if (c->in.epoll != OS_NONE) return 0;
+    int st = os_bell_new(&c->in.bell);
+    if (st == 0) st = os_set_new(&c->in.epoll);
+    if (st == 0) st = os_set_put(c->in.epoll, c->in.bell, IPCIO_WANT_READ, c);
+    if (st == 0) st = os_set_put(c->in.epoll, c->base.side[IPCIO_WANT_READ].fd, IPCIO_WANT_READ, c);
+    return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot make a descriptor", c->base.text);
+}
+
+void show_read_ahead(ipcio_conn *c)
+{
+    if (c->in.epoll == OS_NONE) return;
+    if (c->transport->ready(c)) os_bell_ring(c->in.bell);
+    else os_bell_clear(c->in.bell);
+}
+
+int ipcio_fileno(void *opaque)
+{
+    handle *h = opaque;
+    int st = handle_enter(h, IPCIO_WANT_READ);
+    if (st != 0) return st;
+    os_fd fd = h->side[IPCIO_WANT_READ].fd;
+    if (connection_is(h)) {
+        ipcio_conn *c = (ipcio_conn *)h;
+        if ((st = open_fileno(c)) == 0) show_read_ahead(c);
+        fd = c->in.epoll;
+    }
+    handle_leave(h, IPCIO_WANT_READ);
+    return st == 0 ? (int)fd : st;
+}
+
+int ipcio_write_fileno(ipcio_conn *c)
+{
+    int st = handle_enter(&c->base, IPCIO_WANT_WRITE);
+    if (st != 0) return st;
+    os_fd fd = c->base.side[IPCIO_WANT_WRITE].fd;
+    handle_leave(&c->base, IPCIO_WANT_WRITE);
+    return (int)fd;
+}
