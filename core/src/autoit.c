@@ -9,9 +9,7 @@
 #include <string.h>
 
 #include "base/address.h"
-#include "base/deadline.h"
-#include "base/status.h"
-#include "os/os.h"
+#include "handle.h"
 
 enum state { OPENING, SERVING, CONNECTED };
 
@@ -30,15 +28,14 @@ typedef struct {
     size_t size;
 } entry;
 
-static os_mutex lock; /* guards the table, not what an entry does */
-static entry **table; /* sorted by fd, as they come */
+static entry **table; /* sorted by fd, as they come; under the process's lock */
 static size_t count, room;
 static int last_fd;
 static _Atomic int interval = 10;
 
 static entry *find(int fd)
 {
-    os_lock(&lock);
+    process_lock();
     size_t low = 0, high = count;
     while (low < high) {
         size_t middle = (low + high) / 2;
@@ -46,13 +43,13 @@ static entry *find(int fd)
         else high = middle;
     }
     entry *e = low < count && table[low]->fd == fd ? table[low] : NULL;
-    os_unlock(&lock);
+    process_unlock();
     return e;
 }
 
 static int enter(entry *e)
 {
-    os_lock(&lock);
+    process_lock();
     int fd = IPCIO_NOMEMORY;
     if (count == room) {
         size_t more = room ? room * 2 : 16;
@@ -63,7 +60,7 @@ static int enter(entry *e)
         fd = e->fd = ++last_fd;
         table[count++] = e;
     }
-    os_unlock(&lock);
+    process_unlock();
     return fd > 0 ? fd : ipcio__fail(fd, "no memory for a connection");
 }
 
@@ -78,11 +75,11 @@ static void destroy(entry *e)
 
 static void leave(entry *e)
 {
-    os_lock(&lock);
+    process_lock();
     size_t i = 0;
     while (i < count && table[i] != e) i++;
     if (i < count) memmove(table + i, table + i + 1, (--count - i) * sizeof *table);
-    os_unlock(&lock);
+    process_unlock();
     destroy(e);
 }
 

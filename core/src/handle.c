@@ -1,16 +1,16 @@
 /* handle.c - see handle.h. */
 #include "handle.h"
 
-static os_mutex lock; /* guards the list and `hooked` */
+static os_mutex lock; /* guards all that the process has one of; held around a fork */
 static handle *all;
 static bool hooked;
 
-static void before_fork(void)
+void process_lock(void)
 {
     os_lock(&lock);
 }
 
-static void after_fork(void)
+void process_unlock(void)
 {
     os_unlock(&lock);
 }
@@ -24,7 +24,7 @@ static void in_child(void)
         atomic_store_explicit(&h->gate, GATE_CLOSED | GATE_FORKED | GATE_RELEASED, memory_order_relaxed);
         if (!(gate & GATE_RELEASED)) h->kind->abandon(h);
     }
-    os_unlock(&lock);
+    process_unlock();
 }
 
 int handle_open(handle *h, const handle_kind *kind, const char *text)
@@ -32,8 +32,8 @@ int handle_open(handle *h, const handle_kind *kind, const char *text)
     h->kind = kind;
     h->text = text;
     atomic_init(&h->gate, 0);
-    os_lock(&lock);
-    int st = hooked ? 0 : os_at_fork(before_fork, after_fork, in_child);
+    process_lock();
+    int st = hooked ? 0 : os_at_fork(process_lock, process_unlock, in_child);
     if (st == 0) {
         hooked = true;
         h->before = NULL;
@@ -41,17 +41,17 @@ int handle_open(handle *h, const handle_kind *kind, const char *text)
         if (all) all->before = h;
         all = h;
     }
-    os_unlock(&lock);
+    process_unlock();
     return st == 0 ? 0 : ipcio__fail(st, "%s: the fork handler cannot be installed", text);
 }
 
 void handle_forget(handle *h)
 {
-    os_lock(&lock);
+    process_lock();
     if (h->before) h->before->next = h->next;
     else if (all == h) all = h->next;
     if (h->next) h->next->before = h->before;
-    os_unlock(&lock);
+    process_unlock();
 }
 
 int handle_not_open(const handle *h)

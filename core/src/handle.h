@@ -50,13 +50,18 @@ struct handle {
         os_fd fd;
         int want;      /* how fd is waited for; may differ from the side */
         int64_t pause; /* look again at least this often, nanoseconds; 0: the system notifies */
-        int64_t spin;  /* how long spinning pays now, nanoseconds: see wait.c */
+        int64_t spin;  /* how long to spin before sleeping, nanoseconds: see wait.c, */
+        int rest, rest_most; /* which owns these */
     } side[3];         /* indexed by IPCIO_WANT_... */
 
     struct ipcio_set *set; /* the set it is in, */
     size_t set_index;      /* where, */
     int set_want;          /* and for what */
 };
+
+/* The process's one lock, for what it has one of.  A fork waits for it, so the child finds it free. */
+void process_lock(void);
+void process_unlock(void);
 
 /* Enters `h` in the list, open.  NOMEMORY when the fork handler cannot be installed. */
 int handle_open(handle *h, const handle_kind *kind, const char *text);

@@ -111,7 +111,9 @@ void ipcio_server_free(ipcio_server *s)
 void ipcio_server_stop(ipcio_server *s)
 {
     atomic_store(&s->stop, true);
+    if (atomic_load(&s->base.gate) & GATE_CLOSED || handle_enter(&s->base, IPCIO_WANT_WRITE) != 0) return;
     os_bell_ring(s->bell);
+    handle_leave(&s->base, IPCIO_WANT_WRITE);
 }
 
 /* Inside the reading side. */

@@ -128,7 +128,7 @@ void *set_first(ipcio_set *s, const void *except)
 static bool recent_again(ipcio_set *s, int64_t from, int64_t deadline)
 {
     handle *h = s->recent;
-    if (!h || h->set_want != IPCIO_WANT_READ || s->turns++ % FAIR == FAIR - 1) return false;
+    if (!h || !h->side[IPCIO_WANT_READ].spin || h->set_want != IPCIO_WANT_READ || s->turns++ % FAIR == FAIR - 1) return false;
     if (handle_enter(h, IPCIO_WANT_READ) != 0) return true;
     bool again = wait_spin(h, IPCIO_WANT_READ, from, deadline);
     handle_leave(h, IPCIO_WANT_READ);
@@ -142,7 +142,6 @@ static int wait_in(ipcio_set *s, int64_t deadline, void **which)
         if ((*which = s->ready[s->given++])) return 0;
     int64_t from = os_now();
     if (recent_again(s, from, deadline)) {
-        wait_learn(s->recent, IPCIO_WANT_READ, os_now() - from);
         *which = s->recent;
         return 0;
     }
@@ -153,7 +152,7 @@ static int wait_in(ipcio_set *s, int64_t deadline, void **which)
     if (n == IPCIO_SYSTEM) return ipcio__fail_os(n, "cannot wait for a set");
     if (n < 0) return n;
     handle *h = s->ready[s->given++];
-    if (s->recent) wait_learn(s->recent, IPCIO_WANT_READ, h == s->recent ? os_now() - from : DEADLINE_NEVER);
+    if (h == s->recent) wait_slept(h, IPCIO_WANT_READ, os_now() - from);
     s->recent = h;
     *which = h;
     return 0;

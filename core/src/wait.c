@@ -1,13 +1,19 @@
 /* wait.c - the one place that waits, for everything: spin for as long as that pays, then sleep.
  *
  * Waking a sleeping process costs tens of microseconds, whatever it slept on; a spinning one sees news in a
- * fraction of one.  But spinning takes a processor from others, possibly from the peer.  So each side of a
- * handle learns from its last waits: news within SPIN_MOST doubles what the next wait may spin, none halves it
- * down to nothing; and there is no spinning where the thread has only one processor. */
+ * fraction of one.  But spinning takes a processor from others, possibly from the very peer that is waited for.
+ * So each side of a handle learns from its own waits:
+ *
+ *  - it begins to spin, for SPIN_MOST at a time, when it slept no longer than a wake-up takes;
+ *  - each spin that saw nothing halves the next, down to none;
+ *  - each such failure in a row also doubles the number of sleeps before it is tried again.
+ *
+ * On a busy machine spinning so soon ends and costs next to nothing, and a silent peer is not spun for at all.
+ * There is none where the thread has only one processor. */
 #include "wait.h"
 
-
-enum { SPIN_MOST = 50000, SPIN_LEAST = 1000 }; /* ns */
+enum { SPIN_MOST = 50000, SPIN_LEAST = 1000, SLEEP_SHORT = 100000 }; /* ns */
+enum { REST_MOST = 256 };                                            /* sleeps */
 
 static int processors(void)
 {
@@ -22,37 +28,46 @@ static int processors(void)
 
 bool wait_spin(handle *h, int want, int64_t from, int64_t deadline)
 {
-    int64_t budget = h->side[want].spin;
-    if (budget == 0 || want != IPCIO_WANT_READ || !h->kind->arrived || h->side[want].pause || processors() < 2)
-        return false;
-    int64_t until = deadline_earlier(from + budget, deadline);
+    int64_t *spin = &h->side[want].spin;
+    if (*spin == 0 || from >= deadline) return false;
+    int64_t until = deadline_earlier(from + *spin, deadline), now;
+    bool news;
     do {
-        if (h->kind->arrived(h)) return true;
-        os_relax();
-    } while (os_now() < until);
-    return false;
+        news = h->kind->arrived(h);
+        if (!news) os_relax();
+        now = os_now();
+    } while (!news && now < until);
+
+    if (news && now <= until) {
+        *spin = SPIN_MOST;
+        h->side[want].rest_most = 0;
+    } else { /* too late is no better than never: this thread lost its processor meanwhile */
+        *spin = *spin / 2 < SPIN_LEAST ? 0 : *spin / 2;
+        int rest = h->side[want].rest_most * 2 + 1;
+        h->side[want].rest_most = rest < REST_MOST ? rest : REST_MOST;
+        h->side[want].rest = h->side[want].rest_most;
+    }
+    return news;
 }
 
-void wait_learn(handle *h, int want, int64_t waited)
+void wait_slept(handle *h, int want, int64_t slept)
 {
-    int64_t *spin = &h->side[want].spin;
-    if (waited <= SPIN_MOST * 2) /* a sleep of that length is mostly the waking up */
-        *spin = *spin < SPIN_LEAST ? SPIN_MOST : *spin * 2 < SPIN_MOST ? *spin * 2 : SPIN_MOST;
-    else
-        *spin = *spin / 2 < SPIN_LEAST ? 0 : *spin / 2;
+    if (h->side[want].spin || want != IPCIO_WANT_READ || !h->kind->arrived || h->side[want].pause) return;
+    if (h->side[want].rest > 0) {
+        h->side[want].rest--;
+        return;
+    }
+    if (slept <= SLEEP_SHORT && processors() > 1) h->side[want].spin = SPIN_MOST;
 }
 
 int handle_wait(handle *h, int want, int64_t deadline)
 {
     int64_t from = os_now();
-    if (wait_spin(h, want, from, deadline)) {
-        wait_learn(h, want, os_now() - from);
-        return 0;
-    }
+    if (wait_spin(h, want, from, deadline)) return 0;
     int64_t pause = h->side[want].pause, again = pause ? from + pause : DEADLINE_NEVER;
     os_wait item = {.fd = h->side[want].fd, .want = h->side[want].want};
     int st = os_poll(&item, item.fd == OS_NONE ? 0 : 1, deadline_earlier(deadline, again));
-    if (st == 0) wait_learn(h, want, os_now() - from);
+    if (st == 0) wait_slept(h, want, os_now() - from);
     if (st == IPCIO_TIMEOUT && again < deadline) return 0;
     if (st == IPCIO_SYSTEM) return ipcio__fail_os(st, "%s: cannot wait", h->text);
     return st;

@@ -4,10 +4,11 @@
 
 #include "handle.h"
 
-/* Spins until something arrived for reading, at most for as long as it paid lately.  Inside the side. */
+/* Spins until something arrived for reading, at most for as long as that is expected to pay; `from` is now.  Inside
+ * the side. */
 bool wait_spin(handle *h, int want, int64_t from, int64_t deadline);
 
-/* Tells how long a wait for this side was, so that the next one spins accordingly. */
-void wait_learn(handle *h, int want, int64_t waited);
+/* Tells for how long the side slept until something came. */
+void wait_slept(handle *h, int want, int64_t slept);
 
 #endif
