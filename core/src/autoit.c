@@ -113,22 +113,22 @@ static bool suspends(const entry *e)
 }
 
 /* What a call does that answered `want`: below 0 end with it, 0 repeat the call, above 0 answer that. */
-static int pause_for(entry *e, void *handle, int want)
+static int pause_for(entry *e, void *on, int want)
 {
-    if (!e->block) return ipcio_give_up(handle, want, IPCIO_TIMEOUT, 0);
+    if (!e->block) return ipcio_give_up(on, want, IPCIO_TIMEOUT, 0);
     if (suspends(e)) return want;
     int64_t deadline = e->sleep ? os_now() + atomic_load(&interval) * MILLISECOND : DEADLINE_NEVER;
-    int st = ipcio_wait(handle, want, deadline);
+    int st = ipcio_wait(on, want, deadline);
     if (st == IPCIO_TIMEOUT) st = e->sleep(e->context) == 0 ? 0 : IPCIO_TIMEOUT;
     if (st == 0 || st == IPCIO_INTERRUPTED) return 0;
-    return ipcio_give_up(handle, want, st == IPCIO_TIMEOUT ? IPCIO_INTERRUPTED : st, -1);
+    return ipcio_give_up(on, want, st == IPCIO_TIMEOUT ? IPCIO_INTERRUPTED : st, -1);
 }
 
 /* After a try that gave *st: whether to try again.  If not, *st is the call's answer. */
-static bool again(entry *e, void *handle, int *st)
+static bool again(entry *e, void *on, int *st)
 {
     if (*st <= 0) return false;
-    *st = pause_for(e, handle, *st);
+    *st = pause_for(e, on, *st);
     return *st == 0;
 }
 
@@ -248,9 +248,9 @@ int ipcio_FinishOpenConnection(int fd)
     if (st != 0) return st
 
 /* Tries until that is through, pausing as the entry wants it. */
-#define TRY(handle, call)                                                                                      \
+#define TRY(on, call)                                                                                          \
     do st = (call);                                                                                            \
-    while (again(e, handle, &st))
+    while (again(e, on, &st))
 
 int ipcio_StartConnection(int fd)
 {

@@ -1,0 +1,119 @@
+"""Server.serve: all clients at once, one request at a time, in the calling thread.
+
+Every client is a generator that tries to read, lets the handler answer and tries to write.  Where it would have
+to wait it yields what for; after each answer it yields None, so that a busy client leaves the others their turn.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import _core
+from ._core import Closed, Connection, Error, Interrupted, Invalid, Server, TimedOut, TooBig, Want
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+Handler = Callable[[bytes, Connection], "Buffer | None"]
+OnError = Callable[[Exception, Connection], object]
+_Task = Generator["Want | None", None, None]
+_Value = TypeVar("_Value")
+
+
+def serve(server: Server, handler: Handler, on_error: OnError | None = None) -> None:
+    if not callable(handler):
+        raise TypeError(f"the handler is a {type(handler).__name__}, not a function of (request, conn)")
+    _Loop(server, handler, on_error or _report).run()
+
+
+def _report(error: Exception, conn: Connection) -> None:
+    print(f"{conn.address}: the handler failed: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _until_ready(call: Callable[..., _Value | Want], *arguments: Any) -> Generator[Want, None, _Value]:
+    while isinstance(answer := call(*arguments), Want):
+        yield answer
+    return answer
+
+
+class _Loop:
+    def __init__(self, server: Server, handler: Handler, on_error: OnError) -> None:
+        self.server, self.handler, self.on_error = server, handler, on_error
+        self.waiting = _core.new_set()
+        self.tasks: dict[int, tuple[Server | Connection, _Task]] = {}  # by the key of the handle
+        self.ready: dict[int, None] = {}  # keys, in order, of those that need not wait
+
+    def run(self) -> None:
+        self.start(self.server, self.accept())
+        accepting = _core.key(self.server)
+        try:
+            while accepting in self.tasks:
+                for key in list(self.ready):
+                    self.step(key)
+                self.wait()
+        finally:
+            for handle, _ in list(self.tasks.values()):
+                self.end(handle)
+
+    def start(self, handle: Server | Connection, task: _Task) -> None:
+        key = _core.key(handle)
+        self.tasks[key] = handle, task
+        self.ready[key] = None
+
+    def end(self, handle: Server | Connection) -> None:
+        key = _core.key(handle)
+        del self.tasks[key]
+        self.waiting.remove(handle)
+        if handle is not self.server:
+            handle.close()
+
+    def step(self, key: int) -> None:
+        del self.ready[key]
+        handle, task = self.tasks[key]
+        try:
+            want = next(task)
+        except StopIteration:
+            self.end(handle)
+        else:
+            if want is None:
+                self.ready[key] = None
+            else:
+                self.waiting.add(handle, want)
+
+    def wait(self) -> None:
+        try:
+            self.ready[self.waiting.wait(0 if self.ready else None)] = None
+        except TimedOut:
+            pass
+
+    def accept(self) -> _Task:
+        """Takes clients in until the server is closed or stopped."""
+        while True:
+            try:
+                conn = yield from _until_ready(_core.try_accept, self.server)
+            except (Interrupted, Invalid):
+                return
+            self.start(conn, self.answer(conn))
+            yield None
+
+    def answer(self, conn: Connection) -> _Task:
+        """Answers one client until it has gone or the handler fails."""
+        while True:
+            try:
+                request = yield from _until_ready(_core.try_read, conn)
+            except TooBig:
+                continue
+            except Error:  # it has closed, broke the rules, or the handler closed it
+                return
+            try:
+                answer = self.handler(request, conn)
+                if answer is not None:
+                    yield from _until_ready(_core.try_write, conn, answer)
+            except Closed:
+                return
+            except Exception as error:
+                conn.close()
+                self.on_error(error, conn)
+                return
+            yield None

@@ -1,0 +1,126 @@
+--- Answering many clients from one thread: a coroutine for each of them, over one set of handles.
+
+local core = require "ipcio.core"
+
+local serve = {}
+
+local function report(err, conn)
+  io.stderr:write(("ipcio: %s: %s\n"):format(conn:address(), err))
+end
+
+-- A task yields to wait until its connection is ready for `task.want`; without one, as handlers yield, until
+-- the next round.
+local function wait(task, want)
+  task.want = want
+  coroutine.yield()
+  task.want = nil
+end
+
+-- Reads requests and writes answers until the client or the handler closes; raises what is to be reported.
+local function converse(task, conn, handler)
+  while true do
+    wait(task, core.WANT_READ)
+    local request, want, code = core.try_read(conn)
+    if request then
+      local answer = handler(request, conn)
+      if answer ~= nil then
+        if type(answer) ~= "string" then
+          error(("the handler answered a %s; a string or nil is needed"):format(type(answer)), 0)
+        end
+        local ok
+        ok, want, code = core.try_write(conn, answer)
+        while not ok and not code do
+          wait(task, want)
+          ok, want, code = core.try_write(conn, answer)
+        end
+      end
+    end
+    if code == "closed" or code == "invalid" then return end
+    if code then error(want, 0) end
+  end
+end
+
+-- The tasks of a server by the keys of their connections.
+local Tasks = {
+  __close = function(tasks)
+    for _, task in pairs(tasks) do
+      coroutine.close(task.thread)
+      task.conn:close()
+    end
+  end,
+}
+
+--- Serves until the server is closed or stopped; then all its clients are closed.
+---@param server ipcio.Server
+---@param handler ipcio.Handler
+---@param options? {on_error?: fun(err: any, conn: ipcio.Connection)}
+---@return true? ok
+---@return string? message
+---@return string? code
+function serve.run(server, handler, options)
+  local on_error = options and options.on_error or report
+  local set <close>, reason, status = core.new_set()
+  if not set then return nil, reason, status end
+  local tasks <close> = setmetatable({}, Tasks)
+  local yielded = {} -- tasks to be resumed in the next round
+
+  -- Runs a task until it waits, yields or ends.
+  local function step(task)
+    local ok, err = coroutine.resume(task.thread)
+    local alive = coroutine.status(task.thread) == "suspended"
+    if alive and task.want ~= task.watched then
+      task.watched = task.want
+      if task.want then
+        alive = set:add(task.conn, task.want) -- not when the handler has closed it
+      else
+        set:remove(task.conn)
+      end
+    end
+    if not alive then
+      tasks[task.key] = nil
+      coroutine.close(task.thread)
+      set:remove(task.conn)
+      task.conn:close()
+      if not ok then on_error(err, task.conn) end
+    elseif not task.want then
+      yielded[#yielded + 1] = task
+    end
+  end
+
+  local function start(conn)
+    local task = {conn = conn, key = core.key(conn)}
+    task.thread = coroutine.create(function() converse(task, conn, handler) end)
+    tasks[task.key] = task
+    step(task)
+  end
+
+  local server_key = core.key(server)
+  local watched, message, code = set:add(server, core.WANT_READ)
+  if not watched then return nil, message, code end
+  while true do
+    watched = watched or set:add(server, core.WANT_READ)
+    local round = yielded
+    yielded = {}
+    local which
+    which, message, code = set:wait((round[1] or not watched) and core.SleepInterval(0) / 1000 or nil)
+    if which == server_key then
+      local conn, refusal, problem = core.try_accept(server)
+      if conn then
+        start(conn)
+      elseif problem == "interrupted" or problem == "invalid" then
+        return true -- stopped, closed
+      elseif problem == "system" or problem == "nomemory" then
+        watched = set:remove(server) -- no room for the client now: it stays in the queue
+      elseif problem then
+        return nil, refusal, problem
+      end
+    elseif which then
+      step(tasks[which])
+    elseif code ~= "timeout" then
+      return nil, message, code
+    end
+    for _, task in ipairs(round) do step(task) end
+  end
+end
+
+return serve

@@ -1,0 +1,310 @@
+/* ipcio.i - what both languages see of ipcio.h, declared once.
+ *
+ * swig/lua.i and swig/python.i include this file.  Before that each defines, for its language:
+ *
+ *   ipcio_caller               what check_signals needs to know of the calling interpreter
+ *   IPCIO_BLOCKING(statement)  runs the statement, which may sleep; other threads of the interpreter go on
+ *   check_signals(caller)      runs the interpreter's signal handlers; not 0 when one raised an error
+ *
+ * and the typemaps of these types and argument names:
+ *
+ *   ipcio_st        result: below 0 the error, above 0 what to wait for (IPCIO_WANT_...), 0 success, where
+ *                   the values come from the output arguments
+ *   ipcio_ok        result: the same, but success itself is the value: true, None
+ *   ipcio_int       result: below 0 the error, else the value
+ *   ipcio_seconds   a timeout; nil and None are -1, for ever; below 0 and NaN are IPCIO_INVALID
+ *   ipcio_caller *caller, void *handle (a Connection or a Server), int and size_t, const char *address,
+ *   const char *options and const char *ResourceName (text without NUL, else IPCIO_INVALID; the last two
+ *   may be nil or None: NULL), (const void *data, size_t size) (bytes), (void *to, size_t n, size_t *got)
+ *   (n is given, a piece of `got` bytes is answered); only output: (const void **data, size_t *size) (a
+ *   message), size_t *length, size_t *written, ipcio_conn **conn, ipcio_server **server, ipcio_set **set,
+ *   ipcio_peer *peer, void **which and the result void * (the key of a handle), const char *const * (a list)
+ *
+ * Methods without a body are functions of ipcio.h, whose comments say what they do.
+ */
+
+%runtime %{
+/* The status of a call that the interpreter's own error ended: the error is set already. */
+#define IPCIO_RAISED (-1000)
+%}
+
+%{
+#include "ipcio.h"
+
+#include <math.h>
+
+typedef int ipcio_st;
+typedef int ipcio_ok;
+typedef int ipcio_int;
+typedef double ipcio_seconds;
+
+/* A signal that comes just before the sleep does not end it, so no sleep is longer than this. */
+static int64_t sleep_until(int64_t deadline)
+{
+    int64_t look = ipcio_deadline(1);
+    return look < deadline ? look : deadline;
+}
+
+/* Waits until a call that wants `want` is worth repeating: 0.  Otherwise the call is given up. */
+static int wait_for(ipcio_caller *caller, void *handle, int want, int64_t deadline, double seconds)
+{
+    int64_t until = sleep_until(deadline);
+    int st;
+
+    IPCIO_BLOCKING(st = ipcio_wait(handle, want, until));
+    if (st == IPCIO_INTERRUPTED || (st == IPCIO_TIMEOUT && until < deadline)) {
+        if (!check_signals(caller))
+            return 0;
+        ipcio_give_up(handle, want, IPCIO_INTERRUPTED, -1);
+        return IPCIO_RAISED;
+    }
+    return st < 0 ? ipcio_give_up(handle, want, st, seconds) : 0;
+}
+
+/* The loop that ipcio.h shows under WAITING ELSEWHERE.  `call` is tried once in any case; with a timeout of
+ * 0 the core does all of it. */
+#define FIRST (timeout == 0 ? 0 : IPCIO_TRY)
+#define REPEAT(st, call, handle)                                                                               \
+    do {                                                                                                       \
+        st = (call);                                                                                           \
+        if (st > 0) {                                                                                          \
+            int64_t deadline = ipcio_deadline(timeout);                                                        \
+            while (st > 0 && (st = wait_for(caller, handle, st, deadline, timeout)) == 0)                      \
+                st = (call);                                                                                   \
+        }                                                                                                      \
+    } while (0)
+%}
+
+#ifndef SWIGLUA /* where modules share the classes of one name */
+%rename(Connection) ipcio_conn;
+%rename(Server) ipcio_server;
+%rename(Set) ipcio_set;
+#endif
+%nodefaultctor;
+
+typedef struct {} ipcio_conn;
+typedef struct {} ipcio_server;
+typedef struct {} ipcio_set;
+
+%extend ipcio_conn {
+    ~ipcio_conn() { ipcio_conn_free($self); }
+
+    ipcio_st read(ipcio_caller *caller, const void **data, size_t *size, ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_read($self, FIRST, data, size), $self);
+        return st;
+    }
+    ipcio_ok write(ipcio_caller *caller, const void *data, size_t size, ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_write($self, data, size, FIRST), $self);
+        return st;
+    }
+    /* The request is named like the written message, the answer like a read one: so are their typemaps. */
+    ipcio_st call(ipcio_caller *caller, const void *data, size_t size, const void **answer, size_t *answer_size,
+                  ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_call($self, data, size, FIRST, answer, answer_size), $self);
+        return st;
+    }
+
+    ipcio_st read_start(ipcio_caller *caller, size_t *length, ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_read_start($self, FIRST, length), $self);
+        return st;
+    }
+    /* At most n bytes; no bytes when the message is through. */
+    ipcio_st read_buffer(ipcio_caller *caller, void *to, size_t n, size_t *got, ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_read_buffer($self, to, n, FIRST, got), $self);
+        return st;
+    }
+    ipcio_ok read_end(ipcio_caller *caller, ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_read_end($self, FIRST), $self);
+        return st;
+    }
+    ipcio_ok write_start(ipcio_caller *caller, size_t announced, ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_write_start($self, announced, FIRST), $self);
+        return st;
+    }
+    ipcio_ok write_buffer(ipcio_caller *caller, const void *data, size_t size, ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_write_buffer($self, data, size, FIRST), $self);
+        return st;
+    }
+    ipcio_ok write_end(ipcio_caller *caller, ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_write_end($self, FIRST), $self);
+        return st;
+    }
+
+    ipcio_int fileno() { return ipcio_fileno($self); }
+    ipcio_int write_fileno() { return ipcio_write_fileno($self); }
+    ipcio_st peer(ipcio_peer *peer);
+    const char *address();
+    void close();
+}
+
+%extend ipcio_server {
+    ~ipcio_server() { ipcio_server_free($self); }
+
+    ipcio_st accept(ipcio_caller *caller, ipcio_conn **conn, ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_accept($self, FIRST, conn), $self);
+        return st;
+    }
+    ipcio_int fileno() { return ipcio_fileno($self); }
+    const char *address();
+    void stop();
+    void close();
+}
+
+/* serve stands on a set, in the language itself: its handlers cannot be called through the core. */
+%extend ipcio_set {
+    ~ipcio_set() { ipcio_set_free($self); }
+
+    ipcio_ok add(void *handle, int want);
+    void remove(void *handle);
+    %rename(wait) next;
+    ipcio_st next(ipcio_caller *caller, void **which, ipcio_seconds timeout = -1) {
+        int64_t deadline = ipcio_deadline(timeout), until;
+        int st;
+        for (;;) {
+            until = sleep_until(deadline);
+            IPCIO_BLOCKING(st = ipcio_set_wait($self, until, which));
+            if (st != IPCIO_INTERRUPTED && (st != IPCIO_TIMEOUT || until == deadline))
+                return st;
+            if (check_signals(caller))
+                return IPCIO_RAISED;
+        }
+    }
+}
+
+%rename(listen) open_server;
+%rename(connect) open_conn;
+%rename(new_set) open_set;
+%inline %{
+ipcio_st open_server(const char *address, const char *options, ipcio_server **server)
+{
+    return ipcio_listen(address, options, server);
+}
+
+ipcio_st open_conn(ipcio_caller *caller, const char *address, const char *options, ipcio_conn **conn,
+                          ipcio_seconds timeout)
+{
+    int st;
+
+    *conn = NULL;
+    REPEAT(st, ipcio_connect(address, options, FIRST, conn), *conn);
+    if (st < 0) {
+        ipcio_conn_free(*conn);
+        *conn = NULL;
+    }
+    return st;
+}
+
+ipcio_st open_set(ipcio_set **set)
+{
+    return ipcio_set_new(set);
+}
+
+/* One try, for serve: the value, the error, or what to wait for. */
+ipcio_st try_accept(ipcio_server *server, ipcio_conn **conn)
+{
+    return ipcio_accept(server, IPCIO_TRY, conn);
+}
+
+ipcio_st try_read(ipcio_conn *conn, const void **data, size_t *size)
+{
+    return ipcio_read(conn, IPCIO_TRY, data, size);
+}
+
+ipcio_ok try_write(ipcio_conn *conn, const void *data, size_t size)
+{
+    return ipcio_write(conn, data, size, IPCIO_TRY);
+}
+
+/* What Set.wait answers for this handle. */
+void *key(void *handle)
+{
+    return handle;
+}
+
+const char *const *transports(void)
+{
+    return ipcio_transports();
+}
+%}
+
+%constant int WANT_READ = IPCIO_WANT_READ;
+%constant int WANT_WRITE = IPCIO_WANT_WRITE;
+%constant char *VERSION = IPCIO_VERSION;
+
+/* --------------------------------------------------------------------------------- the AutoIt names
+ *
+ * One try each, as ipcio_st: sleep functions are called by the language, which also repeats the call. */
+
+%constant int cNamedPipe = ipcio_cNamedPipe;
+%constant int cFile = ipcio_cFile;
+%constant int cTCP = ipcio_cTCP;
+%constant int cSharedMem = ipcio_cSharedMem;
+%constant int cMailSlot = ipcio_cMailSlot;
+%constant int cDefaultType = ipcio_cDefaultType;
+%constant int DEFAULT_BUFSIZE = IPCIO_DEFAULT_BUFSIZE;
+
+%inline %{
+ipcio_int InitConnection(int cType, const char *ResourceName, int bBlock, int iBufSize)
+{
+    return ipcio_InitConnection(cType, ResourceName, bBlock, IPCIO_SUSPEND, NULL, iBufSize);
+}
+
+ipcio_int OpenConnection(int cType, const char *ResourceName, int bBlock, int iBufSize)
+{
+    return ipcio_OpenConnection(cType, ResourceName, bBlock, IPCIO_SUSPEND, NULL, iBufSize);
+}
+
+ipcio_st WriteData(int iFD, const void *data, size_t size, size_t *written)
+{
+    *written = size;
+    return ipcio_WriteData(iFD, data, size);
+}
+
+/* Waits up to the sleep interval.  1 when it passed: call the sleep function; 0: only try again. */
+ipcio_int SleepConnection(ipcio_caller *caller, int iFD, int want)
+{
+    int st;
+
+    IPCIO_BLOCKING(st = ipcio_SleepConnection(iFD, want));
+    if (st != IPCIO_INTERRUPTED && st != IPCIO_TIMEOUT)
+        return st;
+    if (check_signals(caller)) {
+        ipcio_GiveUpConnection(iFD, want, IPCIO_INTERRUPTED);
+        return IPCIO_RAISED;
+    }
+    return st == IPCIO_TIMEOUT;
+}
+
+/* Gives up a call whose sleep function ended it, and answers as that call: interrupted. */
+ipcio_ok GiveUpConnection(int iFD, int want)
+{
+    return ipcio_GiveUpConnection(iFD, want, IPCIO_INTERRUPTED);
+}
+%}
+
+%rename("%(strip:[ipcio_])s", regextarget=1) "^ipcio_[A-Z]";
+ipcio_ok ipcio_FinishOpenConnection(int iFD);
+ipcio_ok ipcio_StartConnection(int iFD);
+ipcio_st ipcio_ReadData(int iFD, const void **data, size_t *size);
+ipcio_ok ipcio_StopConnection(int iFD);
+ipcio_ok ipcio_EndConnection(int iFD);
+ipcio_ok ipcio_CloseConnection(int iFD);
+ipcio_ok ipcio_ReadStart(int iFD);
+ipcio_st ipcio_ReadSize(int iFD, size_t *length);
+ipcio_st ipcio_ReadBuffer(int iFD, void *to, size_t n, size_t *got);
+ipcio_ok ipcio_ReadEnd(int iFD);
+ipcio_ok ipcio_WriteStart(int iFD);
+ipcio_ok ipcio_WriteSize(int iFD, size_t announced);
+ipcio_ok ipcio_WriteBuffer(int iFD, const void *data, size_t size);
+ipcio_ok ipcio_WriteEnd(int iFD);
+ipcio_int ipcio_SleepInterval(int ms);

@@ -1,0 +1,272 @@
+/* test_path.c - what lies in the file system: sockets at a path, long paths, files of others, stale files,
+ * who may come in. */
+#include "helper.h"
+
+static void call_echo(const char *address)
+{
+    ipcio_conn *conn;
+    const void *answer;
+    size_t size;
+    OK(ipcio_connect(address, NULL, LONG_MS, &conn));
+    OK(ipcio_call(conn, "hello", 5, LONG_MS, &answer, &size));
+    CHECK(size == 5 && memcmp(answer, "hello", 5) == 0);
+    ipcio_conn_free(conn);
+}
+
+/* "call" ADDRESS */
+static int call_role(char **arguments)
+{
+    call_echo(arguments[0]);
+    return 0;
+}
+
+/* A new folder of more than `length` bytes. */
+static const char *long_folder(size_t length)
+{
+    char *path = text_of("%s", fresh_path());
+    CHECK(mkdir(path, 0700) == 0);
+    while (strlen(path) <= length) {
+        strcat(path, "/a-folder-with-quite-a-long-name-0123456789");
+        CHECK(mkdir(path, 0700) == 0);
+    }
+    return path;
+}
+
+static ino_t inode(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+static void test_socket_at_a_path(void **state)
+{
+    const char *path = fresh_path();
+    struct child *server = start_echo(at_path(path));
+    struct stat st;
+    (void)state;
+    assert_int_equal(lstat(path, &st), 0);
+    assert_true(S_ISSOCK(st.st_mode));
+    assert_int_equal(st.st_mode & 077, 0);
+    call_echo(at_path(path));
+    stop(server);
+    assert_int_equal(count_entries(directory), 1); /* nothing is left but $IPCIO_DIR */
+}
+
+static void test_long_path(void **state)
+{
+    const char *path = text_of("%s/socket", long_folder(300)), *address = at_path(path);
+    struct child *server = start_echo(address);
+    (void)state;
+    assert_int_not_equal(inode(path), 0);
+    call_echo(address);
+    finish(start("call", address, NULL));
+    stop(server);
+    assert_int_equal(inode(path), 0);
+}
+
+static void test_long_file_name(void **state)
+{
+    const char *path = text_of("%s/%0200d", directory, 1), *address = at_path(path);
+    struct child *server = start_echo(address);
+    (void)state;
+    call_echo(address);
+    stop(server);
+    assert_int_equal(inode(path), 0);
+}
+
+static void test_long_ipcio_dir(void **state)
+{
+    const char *address = fresh(), *usual = strdup(getenv("IPCIO_DIR")), *folder = long_folder(200);
+    struct child *server;
+    (void)state;
+    setenv("IPCIO_DIR", folder, 1);
+    server = start_echo(address);
+    finish(start("call", address, NULL));
+    stop(server);
+    assert_int_equal(count_entries(folder), 0);
+    setenv("IPCIO_DIR", usual, 1);
+    free((void *)(uintptr_t)usual);
+}
+
+/* "refused" ADDRESS: $IPCIO_DIR is not to be trusted. */
+static int refused_role(char **arguments)
+{
+    ipcio_server *server;
+    ipcio_conn *conn = NULL;
+    FAILS(DENIED, ipcio_listen(arguments[0], NULL, &server));
+    CHECK(strstr(ipcio_message(), getenv("IPCIO_DIR")) != NULL);
+    FAILS(DENIED, ipcio_connect(arguments[0], NULL, 0, &conn));
+    FAILS(DENIED, ipcio_connect(arguments[0], NULL, 1000, &conn));
+    return 0;
+}
+
+static void test_untrusted_ipcio_dir(void **state)
+{
+    const char *address = fresh(), *usual = strdup(getenv("IPCIO_DIR"));
+    const char *link = fresh_path(), *open_to_all = fresh_path(), *foreign = fresh_path();
+    (void)state;
+    assert_int_equal(symlink(usual, link), 0);
+    assert_int_equal(mkdir(open_to_all, 0700), 0);
+    assert_int_equal(chmod(open_to_all, 0777), 0);
+    setenv("IPCIO_DIR", link, 1);
+    finish(start("refused", address, NULL));
+    setenv("IPCIO_DIR", open_to_all, 1);
+    finish(start("refused", address, NULL));
+    if (geteuid() == 0) {
+        assert_int_equal(mkdir(foreign, 0700), 0);
+        assert_int_equal(chown(foreign, 12345, 12345), 0);
+        setenv("IPCIO_DIR", foreign, 1);
+        finish(start("refused", address, NULL));
+    }
+    setenv("IPCIO_DIR", usual, 1);
+    free((void *)(uintptr_t)usual);
+}
+
+/* Nobody but us may use what a test put at `path`: it is refused and stays as it is. */
+static void stays(const char *path)
+{
+    ipcio_server *server;
+    struct stat before, after;
+    assert_int_equal(lstat(path, &before), 0);
+    FAILS(EXISTS, ipcio_listen(at_path(path), NULL, &server));
+    assert_non_null(strstr(ipcio_message(), path));
+    assert_int_equal(lstat(path, &after), 0);
+    assert_true(before.st_ino == after.st_ino && before.st_mode == after.st_mode);
+    assert_true(before.st_mtim.tv_nsec == after.st_mtim.tv_nsec);
+}
+
+static int raw_listen(const char *path)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    memcpy(name.sun_path, path, strlen(path) + 1);
+    CHECK(bind(fd, (struct sockaddr *)&name, sizeof name) == 0 && listen(fd, 5) == 0);
+    return fd;
+}
+
+static void test_foreign_files_stay(void **state)
+{
+    const char *file = fresh_path(), *link = fresh_path(), *dangling = fresh_path(), *fifo = fresh_path();
+    const char *folder = fresh_path(), *live = fresh_path(), *dead = fresh_path();
+    int fd = open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
+    (void)state;
+    assert_int_equal(write(fd, "precious", 8), 8);
+    close(fd);
+    assert_int_equal(symlink(file, link), 0);
+    assert_int_equal(symlink("/nowhere", dangling), 0);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    fd = raw_listen(live);
+    close(raw_listen(dead));
+    stays(file);
+    stays(link);
+    stays(dangling);
+    stays(fifo);
+    stays(folder);
+    stays(live);
+    stays(dead);
+    close(fd);
+}
+
+/* A dead ipcio server's socket is taken over, but not when somebody has put something else there. */
+static void test_stale_socket_at_a_path(void **state)
+{
+    const char *path = fresh_path();
+    struct child *server = start_echo(at_path(path));
+    ipcio_server *second;
+    int fd;
+    (void)state;
+    FAILS(EXISTS, ipcio_listen(at_path(path), NULL, &second));
+    kill9(server);
+    assert_int_not_equal(inode(path), 0); /* it is stale */
+    OK(ipcio_listen(at_path(path), NULL, &second));
+    ipcio_server_free(second);
+    assert_int_equal(inode(path), 0);
+
+    server = start_echo(at_path(path));
+    kill9(server);
+    unlink(path);
+    fd = raw_listen(path);
+    stays(path);
+    close(fd);
+    stays(path);
+}
+
+/* A server removes its own file only. */
+static void test_replaced_while_serving(void **state)
+{
+    const char *path = fresh_path();
+    ipcio_server *server;
+    ino_t foreign;
+    int fd;
+    (void)state;
+    OK(ipcio_listen(at_path(path), NULL, &server));
+    unlink(path);
+    fd = raw_listen(path);
+    foreign = inode(path);
+    ipcio_server_free(server);
+    assert_true(inode(path) == foreign);
+    close(fd);
+    unlink(path);
+}
+
+/* "stranger" ADDRESS: another user, for whom the socket is not. */
+static int stranger_role(char **arguments)
+{
+    ipcio_conn *conn = NULL;
+    ipcio_server *server;
+    CHECK(setgid(12345) == 0 && setuid(12345) == 0);
+    FAILS(DENIED, ipcio_connect(arguments[0], NULL, 0, &conn));
+    FAILS(DENIED, ipcio_connect(arguments[0], NULL, 5000, &conn)); /* at once: waiting would not help */
+    FAILS(DENIED, ipcio_listen(arguments[1], NULL, &server));
+    return 0;
+}
+
+static void test_other_users_are_kept_out(void **state)
+{
+    const char *path = fresh_path();
+    struct child *server;
+    int64_t began;
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(chmod(directory, 0755), 0);
+    server = start_echo(at_path(path));
+    began = now_ms();
+    finish(start("stranger", at_path(path), at_path(fresh_path()), NULL));
+    assert_true(now_ms() - began < 5000);
+    stop(server);
+    assert_int_equal(chmod(directory, 0700), 0);
+}
+
+static void test_files_are_this_users(void **state)
+{
+    struct dirent *entry;
+    struct stat st;
+    struct pair pair;
+    DIR *dir = opendir(getenv("IPCIO_DIR"));
+    (void)state;
+    open_pair(&pair);
+    while ((entry = readdir(dir)) != NULL) {
+        const char *path = text_of("%s/%s", getenv("IPCIO_DIR"), entry->d_name);
+        if (entry->d_name[0] != '.' && lstat(path, &st) == 0)
+            assert_int_equal(st.st_mode & 077, 0);
+    }
+    closedir(dir);
+    free_pair(&pair);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct role roles[] = {{"echo", echo_role},         {"call", call_role},
+                                        {"refused", refused_role},   {"stranger", stranger_role},
+                                        {NULL, NULL}};
+    const struct CMUnitTest tests[] = {
+        TEST(test_socket_at_a_path),       TEST(test_long_path),
+        TEST(test_long_file_name),         TEST(test_long_ipcio_dir),
+        TEST(test_untrusted_ipcio_dir),    TEST(test_foreign_files_stay),
+        TEST(test_stale_socket_at_a_path), TEST(test_replaced_while_serving),
+        TEST(test_other_users_are_kept_out), TEST(test_files_are_this_users),
+    };
+    RUN(argc, argv, roles, tests);
+}

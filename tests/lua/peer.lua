@@ -1,0 +1,244 @@
+--- The second process of the tests: lua5.4 peer.lua ROLE ARGUMENTS...  It prints its number and "ready".
+
+local ipcio = require "ipcio"
+
+local function ready()
+  io.write(("%d ready\n"):format(io.open("/proc/self/stat"):read("n")))
+  io.flush()
+end
+
+local role, address, more = ...
+local roles = {}
+
+local function listen(options)
+  local server = assert(ipcio.listen(address, options))
+  ready()
+  return server
+end
+
+-- A connection to itself: its peer never says anything.
+local function quiet()
+  local server = assert(ipcio.listen(address))
+  local client = assert(ipcio.connect(address, 5))
+  local conn = assert(server:accept(5))
+  return client, conn, server
+end
+
+local function idle()
+  error("the sleep function was not to be called")
+end
+
+-- ---------------------------------------------------------------------------------- serving
+
+function roles.echo()
+  local server = listen()
+  server:serve(function(request)
+    if request == "stop" then return server:stop() end
+    return request
+  end)
+end
+
+function roles.serve()
+  local server = listen()
+  local errors, released = {}, false
+  local commands = {
+    nothing = function() end,
+    number = function() return 7 end,
+    fail = function() error("it went wrong", 0) end,
+    object = function() error({}) end,
+    errors = function() return table.concat(errors, "\n") end,
+    large = function() return ("x"):rep(5 << 20) end,
+    wait = function()
+      while not released do coroutine.yield() end
+      return "waited"
+    end,
+    release = function()
+      released = true
+      return "released"
+    end,
+    two = function(conn)
+      assert(conn:write("one"))
+      return "two"
+    end,
+    hang_up = function(conn) conn:close() end,
+    hang_up_late = function(conn)
+      conn:close()
+      return "never seen"
+    end,
+    stop = function() server:stop() end,
+    close = function()
+      server:close()
+      return "closing"
+    end,
+  }
+  local function on_error(err, conn)
+    errors[#errors + 1] = ("%s %s"):format(conn:address(), type(err) == "string" and err or type(err))
+  end
+  print("served", server:serve(function(request, conn)
+    local command = commands[request]
+    if command then return command(conn) end
+    return "hello " .. request
+  end, {on_error = on_error}))
+  print("serving again", (select(3, server:accept(0))))
+end
+
+function roles.one_line()
+  local real = ipcio.listen
+  ipcio.listen = function(...)
+    ipcio.listen = real
+    local server = assert(real(...))
+    ready()
+    return server
+  end
+  ipcio.serve(address, function() error("it went wrong") end, {limit = 1000})
+end
+
+-- ---------------------------------------------------------------------------------- one client
+
+function roles.client()
+  ready()
+  local conn <close> = assert(ipcio.connect(address, 30))
+  assert(conn:write("from the client"))
+  print(conn:read(30))
+end
+
+function roles.dying_client()
+  local conn = assert(ipcio.connect(address, 30))
+  assert(conn:write("wait"))
+  ready()
+  conn:read()
+end
+
+function roles.leave()
+  local conn = assert(ipcio.connect(address, 30))
+  assert(conn:write("last words"))
+  ready()
+  conn:read()
+end
+
+function roles.exit()
+  _G.left = {quiet()}
+  _G.fd = assert(ipcio.InitConnection(ipcio.cNamedPipe, more))
+  ready()
+end
+
+function roles.globals()
+  local before = {}
+  for name in pairs(_G) do before[name] = true end
+  for name in pairs(package.loaded) do
+    if name:find("^ipcio") then package.loaded[name] = nil end
+  end
+  local again = require "ipcio"
+  ready()
+  print(again.listen == ipcio.listen)
+  for name in pairs(_G) do
+    if not before[name] or name:find("swig") then print(name) end
+  end
+end
+
+-- ---------------------------------------------------------------------------------- waiting for ever
+
+function roles.accept()
+  listen():accept()
+end
+
+function roles.read()
+  local client <close> = quiet()
+  ready()
+  client:read()
+end
+
+function roles.read_long()
+  local client <close> = quiet()
+  ready()
+  client:read(1e9)
+end
+
+function roles.messages()
+  local client <close> = quiet()
+  ready()
+  for _ in client:messages() do end
+end
+
+function roles.call()
+  local client <close> = quiet()
+  ready()
+  client:call("request")
+end
+
+function roles.write()
+  local client <close> = quiet()
+  ready()
+  while client:write(("x"):rep(100000)) do end
+end
+
+function roles.connect()
+  ready()
+  ipcio.connect(address)
+end
+
+function roles.serve_idle()
+  listen():serve(idle)
+end
+
+function roles.serve_handler()
+  local client, _, server = quiet()
+  assert(client:write("request"))
+  local second = assert(ipcio.connect(address, 5))
+  assert(second:write("request"))
+  ready()
+  server:serve(function(_, conn) conn:read() end)
+end
+
+function roles.coroutine()
+  local client <close> = quiet()
+  ready()
+  print(coroutine.resume(coroutine.create(function() return client:read() end)))
+  for _ = 1, 1e9 do end
+end
+
+function roles.ReadData()
+  local server = assert(ipcio.InitConnection(ipcio.cNamedPipe, address))
+  local client = assert(ipcio.OpenConnection(ipcio.cNamedPipe, address))
+  assert(ipcio.StartConnection(server))
+  ready()
+  ipcio.ReadData(client)
+end
+
+function roles.ReadData_sleep()
+  local server = assert(ipcio.InitConnection(ipcio.cNamedPipe, address))
+  local client = assert(ipcio.OpenConnection(ipcio.cNamedPipe, address, true, function() end))
+  assert(ipcio.StartConnection(server))
+  ready()
+  ipcio.ReadData(client)
+end
+
+function roles.StartConnection()
+  local server = assert(ipcio.InitConnection(ipcio.cNamedPipe, address))
+  ready()
+  ipcio.StartConnection(server)
+end
+
+function roles.OpenConnection()
+  ready()
+  ipcio.OpenConnection(ipcio.cNamedPipe, address)
+end
+
+-- ---------------------------------------------------------------------------------- the AutoIt names
+
+function roles.autoit_server()
+  local fd = assert(ipcio.InitConnection(ipcio.cNamedPipe, address))
+  ready()
+  for _ = 1, tonumber(more) do
+    assert(ipcio.StartConnection(fd))
+    while true do
+      local request, _, code = ipcio.ReadData(fd)
+      if code == "closed" then break end
+      assert(ipcio.WriteData(fd, "hello " .. request))
+    end
+    assert(ipcio.StopConnection(fd))
+  end
+  assert(ipcio.EndConnection(fd))
+end
+
+assert(roles[role], role)()
