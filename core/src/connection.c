@@ -225,7 +225,7 @@ static int collect(ipcio_conn *c)
         /* Memory grows with what came, not with what was announced. */
         size_t have = buffer_size(b), left = (size_t)(c->in.m.length - have), got = 0;
         size_t step = have > KEEP_MOST ? have : KEEP_MOST;
-        int st = b->capacity - b->tail ? 0 : buffer_reserve(b, left < step ? left + 1 : step);
+        int st = b->capacity - b->tail ? 0 : buffer_reserve(b, (left < step ? left : step) + 1);
         if (st != 0) return st;
         size_t room = b->capacity - b->tail;
         st = c->transport->take(c, b->bytes + b->tail, room < left ? room : left ? left : 1, &got);

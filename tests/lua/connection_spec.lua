@@ -305,7 +305,12 @@ describe("a connection", function()
     end)
 
     it("with its last reference", function()
-      local server, _, conn = pair()
+      local server, conn
+      do
+        local client
+        server, client, conn = pair()
+        assert(client)
+      end
       collectgarbage()
       collectgarbage()
       fails("closed", conn:read(5))
@@ -421,7 +426,7 @@ describe("an address", function()
     for _, address in ipairs {"", "greeter", "pipe:", "pipe:/", "pipe://", "://x", "pipe://?limit=5", "pipe://%zz"} do
       assert.is_true(#refused("invalid", address) > 0)
     end
-    refused("unsupported", "carrier-pigeon://x")
+    refused("unsupported", "pigeon://x")
   end)
 
   it("holds no NUL", function()
