@@ -220,8 +220,10 @@ static void *object_at(lua_State *L, int i, const swig_type_info *type, const ch
 {
     const swig_lua_userdata *object = userdata_at(L, i, type);
 
-    if (!object || !object->ptr)
+    if (!object)
         luaL_typeerror(L, i, expected);
+    if (!object->ptr)
+        luaL_argerror(L, i, "it is finalized");
     return object->ptr;
 }
 

@@ -4,39 +4,51 @@ local core = require "ipcio.core"
 
 local serve = {}
 
+local FAIR <const> = 64 -- requests of one client, then the others have their turn
+
 local function report(err, conn)
   io.stderr:write(("ipcio: %s: %s\n"):format(conn:address(), err))
 end
 
--- A task yields to wait until its connection is ready for `task.want`; without one, as handlers yield, until
--- the next round.
+-- A task yields to wait: with `task.want` until its connection is ready for that; with `task.busy` until the
+-- others have had their turn; with neither, as handlers yield, until the next round.
 local function wait(task, want)
   task.want = want
   coroutine.yield()
   task.want = nil
 end
 
+local function pause(task)
+  task.busy = true
+  coroutine.yield()
+  task.busy = false
+end
+
+-- Tries until it need not wait any more.
+local function finish(task, try, ...)
+  local value, message, code = try(...)
+  while not value and not code do
+    wait(task, message)
+    value, message, code = try(...)
+  end
+  return value, message, code
+end
+
 -- Reads requests and writes answers until the client or the handler closes; raises what is to be reported.
 local function converse(task, conn, handler)
-  while true do
-    wait(task, core.WANT_READ)
-    local request, want, code = core.try_read(conn)
-    if request then
-      local answer = handler(request, conn)
-      if answer ~= nil then
-        if type(answer) ~= "string" then
-          error(("the handler answered a %s; a string or nil is needed"):format(type(answer)), 0)
-        end
-        local ok
-        ok, want, code = core.try_write(conn, answer)
-        while not ok and not code do
-          wait(task, want)
-          ok, want, code = core.try_write(conn, answer)
-        end
+  for count = 1, math.huge do
+    local value, message, code = finish(task, core.try_read, conn)
+    if value then
+      local answer = handler(value, conn)
+      if type(answer) == "string" then
+        value, message, code = finish(task, core.try_write, conn, answer)
+      elseif answer ~= nil then
+        error(("the handler answered a %s; a string or nil is needed"):format(type(answer)), 0)
       end
     end
     if code == "closed" or code == "invalid" then return end
-    if code then error(want, 0) end
+    if code then error(message, 0) end
+    if count % FAIR == 0 then pause(task) end
   end
 end
 
@@ -59,10 +71,11 @@ local Tasks = {
 ---@return string? code
 function serve.run(server, handler, options)
   local on_error = options and options.on_error or report
+  local interval = core.SleepInterval(0) / 1000
   local set <close>, reason, status = core.new_set()
   if not set then return nil, reason, status end
   local tasks <close> = setmetatable({}, Tasks)
-  local yielded = {} -- tasks to be resumed in the next round
+  local yielded, rest = {}, nil -- tasks to be resumed in the next round, which begins in so many seconds
 
   -- Runs a task until it waits, yields or ends.
   local function step(task)
@@ -84,6 +97,7 @@ function serve.run(server, handler, options)
       if not ok then on_error(err, task.conn) end
     elseif not task.want then
       yielded[#yielded + 1] = task
+      rest = task.busy and 0 or rest or interval
     end
   end
 
@@ -98,11 +112,13 @@ function serve.run(server, handler, options)
   local watched, message, code = set:add(server, core.WANT_READ)
   if not watched then return nil, message, code end
   while true do
-    watched = watched or set:add(server, core.WANT_READ)
-    local round = yielded
-    yielded = {}
+    if not watched then
+      watched = set:add(server, core.WANT_READ)
+    end
+    local round, timeout = yielded, rest
+    yielded, rest = {}, nil
     local which
-    which, message, code = set:wait((round[1] or not watched) and core.SleepInterval(0) / 1000 or nil)
+    which, message, code = set:wait(timeout)
     if which == server_key then
       local conn, refusal, problem = core.try_accept(server)
       if conn then
@@ -110,7 +126,8 @@ function serve.run(server, handler, options)
       elseif problem == "interrupted" or problem == "invalid" then
         return true -- stopped, closed
       elseif problem == "system" or problem == "nomemory" then
-        watched = set:remove(server) -- no room for the client now: it stays in the queue
+        set:remove(server) -- no room for the client now: it stays in the queue
+        watched, rest = nil, interval
       elseif problem then
         return nil, refusal, problem
       end

@@ -245,8 +245,9 @@ static void test_sleep_function(void **state)
     FAILS(INTERRUPTED, ipcio_OpenConnection(ipcio_cNamedPipe, fresh_name(), 1, ending, &slept, 65536));
     assert_int_equal(slept, 3);
     assert_int_equal(ipcio_SleepInterval(was), 5);
-    FAILS(INVALID, ipcio_SleepInterval(1001));
-    FAILS(INVALID, ipcio_SleepInterval(-5));
+    (void)ipcio_SleepInterval(1001); /* changes nothing */
+    (void)ipcio_SleepInterval(-5);
+    assert_int_equal(ipcio_SleepInterval(0), was);
     OK(ipcio_CloseConnection(client));
     OK(ipcio_EndConnection(server));
 }
@@ -310,8 +311,10 @@ static void test_suspend(void **state)
     size_t size;
     (void)state;
     assert_true(client > 0); /* though nobody serves yet */
-    assert_true((want = ipcio_FinishOpenConnection(client)) > 0);
-    FAILS(TIMEOUT, ipcio_SleepConnection(client, want)); /* the interval passed */
+    do /* until the interval has passed */
+        assert_true((want = ipcio_FinishOpenConnection(client)) > 0);
+    while ((want = ipcio_SleepConnection(client, want)) == IPCIO_OK);
+    FAILS(TIMEOUT, want);
     server = ipcio_InitConnection(ipcio_cNamedPipe, name, 1, IPCIO_SUSPEND, NULL, 65536);
     while ((want = ipcio_FinishOpenConnection(client)) > 0)
         (void)ipcio_SleepConnection(client, want);

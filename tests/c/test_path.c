@@ -64,14 +64,17 @@ static void test_long_path(void **state)
     assert_int_equal(inode(path), 0);
 }
 
+/* The system's limit for a socket's file name is a little below 108 bytes, whatever its folder. */
 static void test_long_file_name(void **state)
 {
-    const char *path = text_of("%s/%0200d", directory, 1), *address = at_path(path);
+    const char *address = at_path(text_of("%s/%080d", long_folder(100), 1));
     struct child *server = start_echo(address);
+    ipcio_server *other;
     (void)state;
     call_echo(address);
     stop(server);
-    assert_int_equal(inode(path), 0);
+    FAILS(SYSTEM, ipcio_listen(at_path(text_of("%s/%0200d", directory, 1)), NULL, &other));
+    assert_int_equal(ipcio_system_error(), ENAMETOOLONG);
 }
 
 static void test_long_ipcio_dir(void **state)

@@ -180,6 +180,23 @@ static void test_handlers(void **state)
     FAILS(MISSING, ipcio_connect(address, NULL, 0, &conn));
 }
 
+/* More requests than are answered in a turn, all of them sent before the first answer is read. */
+static void test_many_requests_at_once(void **state)
+{
+    enum { N = 200 }; /* as many as the system holds for a client that does not read yet */
+    const char *address = fresh();
+    struct child *server = start_echo(address);
+    ipcio_conn *conn;
+    (void)state;
+    OK(ipcio_connect(address, NULL, LONG_MS, &conn));
+    for (int i = 0; i < N; i++)
+        OK(ipcio_write(conn, &i, sizeof i, LONG_MS));
+    for (int i = 0; i < N; i++)
+        check_read(conn, &i, sizeof i, __FILE__, __LINE__);
+    ipcio_conn_free(conn);
+    stop(server);
+}
+
 /* One that neither reads nor closes does not keep the others waiting for their requests. */
 static void test_silent_clients(void **state)
 {
@@ -214,7 +231,7 @@ int main(int argc, char **argv)
                                         {NULL, NULL}};
     const struct CMUnitTest tests[] = {
         TEST(test_hundred_processes), TEST(test_thousand_connections), TEST(test_out_of_descriptors),
-        TEST(test_handlers),          TEST(test_silent_clients),
+        TEST(test_handlers),          TEST(test_many_requests_at_once), TEST(test_silent_clients),
     };
     RUN(argc, argv, roles, tests);
 }

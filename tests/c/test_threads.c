@@ -78,7 +78,6 @@ static void test_second_accepter(void **state)
     begin(&thread, accepting, server);
     until_waiting(&thread);
     FAILS(INVALID, ipcio_accept(server, -1, &conn));
-    FAILS(INVALID, ipcio_serve(server, echo_handler, NULL));
     ipcio_server_close(server);
     assert_int_equal(end(&thread), IPCIO_INVALID);
     ipcio_server_free(server);

@@ -66,10 +66,7 @@ function roles.serve()
       return "never seen"
     end,
     stop = function() server:stop() end,
-    close = function()
-      server:close()
-      return "closing"
-    end,
+    close = function() server:close() end,
   }
   local function on_error(err, conn)
     errors[#errors + 1] = ("%s %s"):format(conn:address(), type(err) == "string" and err or type(err))
@@ -238,6 +235,15 @@ function roles.autoit_server()
     end
     assert(ipcio.StopConnection(fd))
   end
+  assert(ipcio.EndConnection(fd))
+end
+
+-- The default resource is one for all runs: whoever comes first serves.
+function roles.autoit_default()
+  local fd = assert(ipcio.InitConnection())
+  ready()
+  assert(ipcio.StartConnection(fd))
+  assert(ipcio.WriteData(fd, ipcio.ReadData(fd)))
   assert(ipcio.EndConnection(fd))
 end
 

@@ -46,6 +46,13 @@ static int not_received(stream *s, int st)
     return ipcio__fail_os(st, "%s: cannot read", s->conn.base.text);
 }
 
+/* Of a message in several frames only what leads to its next payload is read ahead: take receives that to its
+ * place. */
+static bool in_several_frames(const stream *s)
+{
+    return s->in.inside && !s->in.over && s->in.m.length > STREAM_FRAME_MAX;
+}
+
 /* Receives once into `ahead`, which is to hold `need` bytes in the end. */
 static int receive_ahead(stream *s, size_t need)
 {
@@ -54,8 +61,8 @@ static int receive_ahead(stream *s, size_t need)
     size_t room = a->capacity ? need - buffer_size(a) : s->in.room;
     int st = buffer_reserve(a, room);
     if (st != 0) return st;
-    size_t got = 0;
-    st = os_receive(s->fd, &(os_piece){a->bytes + a->tail, a->capacity - a->tail}, 1, &got);
+    size_t got = 0, most = in_several_frames(s) ? need - buffer_size(a) : a->capacity - a->tail;
+    st = os_receive(s->fd, &(os_piece){a->bytes + a->tail, most}, 1, &got);
     a->tail += got;
     return st == 0 ? 0 : not_received(s, st);
 }
@@ -203,11 +210,12 @@ int stream_take(ipcio_conn *c, void *to, size_t n, size_t *got)
     buffer *a = &s->in.ahead;
     size_t here = buffer_size(a);
     if (here == 0 && n >= 4096) {
-        /* Straight to where it belongs; what comes behind it goes ahead. */
+        /* Straight to where it belongs, and ahead what comes behind it: up to the next payload of this message. */
         if (s->in.ended) return ipcio__fail(s->in.ended, "%s: %s", s->conn.base.text, s->in.why);
         if ((st = buffer_reserve(a, s->in.room)) != 0) return st;
-        size_t r = 0;
-        os_piece pieces[2] = {{to, n}, {a->bytes + a->tail, a->capacity - a->tail}};
+        size_t r = 0, behind = a->capacity - a->tail;
+        if (n == s->in.left && s->in.got + n < s->in.m.length) behind = 1 + STREAM_HEADER;
+        os_piece pieces[2] = {{to, n}, {a->bytes + a->tail, behind}};
         if ((st = os_receive(s->fd, pieces, 2, &r)) != 0) return not_received(s, st);
         *got = r < n ? r : n;
         a->tail += r - *got;
@@ -232,8 +240,8 @@ void stream_end(ipcio_conn *c)
 bool stream_arrived(ipcio_conn *c)
 {
     stream *s = stream_of(c);
-    buffer *a = &s->in.ahead;
-    size_t here = buffer_size(a);
+    size_t here = buffer_size(&s->in.ahead);
+    if (in_several_frames(s)) return os_poll(&(os_wait){s->fd, IPCIO_WANT_READ}, 1, 0) != IPCIO_TIMEOUT;
     return here >= s->in.room || receive_ahead(s, here + 1) <= 0;
 }
 
