@@ -6,10 +6,14 @@ import sys
 import ipcio
 from count import count
 
+
+def argument(number, default):
+    return sys.argv[number] if len(sys.argv) > number else default
+
+
 sample = pathlib.Path(__file__).parent / "data" / "sample.txt"
-resource, path, rounds, copies = sys.argv[1:] + ["files", sample, 1, 100][len(sys.argv) - 1:]
-text = pathlib.Path(path).read_bytes()
-fd = ipcio.OpenConnection(ipcio.cNamedPipe, resource)  # waits for the server
+text = pathlib.Path(argument(2, sample)).read_bytes()
+fd = ipcio.OpenConnection(ipcio.cNamedPipe, argument(1, "files"))  # waits for the server
 
 
 def ask(request):
@@ -22,9 +26,10 @@ if answer != count(text):
     sys.exit(f"wrong answer: {answer}")
 print(answer.decode(), flush=True)
 
+copies = int(argument(4, 100))
 request = b"copy\n" + text
-for _ in range(int(rounds)):
-    for _ in range(int(copies)):
+for _ in range(int(argument(3, 1))):
+    for _ in range(copies):
         if ask(request) != text:
             sys.exit("the copy differs")
     print(f"copied {copies} times", flush=True)

@@ -31,14 +31,13 @@
 %{
 #include "ipcio.h"
 
-#include <math.h>
-
 typedef int ipcio_st;
 typedef int ipcio_ok;
 typedef int ipcio_int;
 typedef double ipcio_seconds;
 
-/* A signal that comes just before the sleep does not end it, so no sleep is longer than this. */
+/* A signal may also come just before the sleep, and does not end it then: so signals are looked for after
+ * every wait, and no sleep is longer than this. */
 static int64_t sleep_until(int64_t deadline)
 {
     int64_t look = ipcio_deadline(1);
@@ -52,13 +51,13 @@ static int wait_for(ipcio_caller *caller, void *handle, int want, int64_t deadli
     int st;
 
     IPCIO_BLOCKING(st = ipcio_wait(handle, want, until));
-    if (st == IPCIO_INTERRUPTED || (st == IPCIO_TIMEOUT && until < deadline)) {
-        if (!check_signals(caller))
-            return 0;
+    if (check_signals(caller)) {
         ipcio_give_up(handle, want, IPCIO_INTERRUPTED, -1);
         return IPCIO_RAISED;
     }
-    return st < 0 ? ipcio_give_up(handle, want, st, seconds) : 0;
+    if (st == 0 || st == IPCIO_INTERRUPTED || (st == IPCIO_TIMEOUT && until < deadline))
+        return 0;
+    return ipcio_give_up(handle, want, st, seconds);
 }
 
 /* The loop that ipcio.h shows under WAITING ELSEWHERE.  `call` is tried once in any case; with a timeout of
@@ -173,10 +172,10 @@ typedef struct {} ipcio_set;
         for (;;) {
             until = sleep_until(deadline);
             IPCIO_BLOCKING(st = ipcio_set_wait($self, until, which));
-            if (st != IPCIO_INTERRUPTED && (st != IPCIO_TIMEOUT || until == deadline))
-                return st;
             if (check_signals(caller))
                 return IPCIO_RAISED;
+            if (st != IPCIO_INTERRUPTED && (st != IPCIO_TIMEOUT || until == deadline))
+                return st;
         }
     }
 }
@@ -276,12 +275,12 @@ ipcio_int SleepConnection(ipcio_caller *caller, int iFD, int want)
     int st;
 
     IPCIO_BLOCKING(st = ipcio_SleepConnection(iFD, want));
-    if (st != IPCIO_INTERRUPTED && st != IPCIO_TIMEOUT)
-        return st;
     if (check_signals(caller)) {
         ipcio_GiveUpConnection(iFD, want, IPCIO_INTERRUPTED);
         return IPCIO_RAISED;
     }
+    if (st < 0 && st != IPCIO_INTERRUPTED && st != IPCIO_TIMEOUT)
+        return st;
     return st == IPCIO_TIMEOUT;
 }
 

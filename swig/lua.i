@@ -37,6 +37,8 @@ static int check_signals(lua_State *L)
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
     main = lua_tothread(L, -1);
     lua_pop(L, 1);
+    if (!lua_gethook(main))
+        return 0;
     if (main != L)
         lua_sethook(L, lua_gethook(main), lua_gethookmask(main), lua_gethookcount(main));
     lua_pushcfunction(L, nothing);
@@ -114,6 +116,8 @@ static int refuse(lua_State *L, const char *message)
 /* --------------------------------------------------------------------------------------- arguments */
 
 %{
+enum { PIECE_MOST = 1 << 20 };
+
 /* A timeout at index i: nil is -1.  False if it is none. */
 static int seconds_at(lua_State *L, int i, double *seconds)
 {
@@ -181,11 +185,12 @@ static int text_at(lua_State *L, int i, char **text)
 %typemap(in, numinputs=0) size_t *length (size_t length), size_t *written (size_t length) "$1 = &length;"
 %typemap(argout) size_t *length, size_t *written "lua_pushinteger(L, (lua_Integer)*$1); SWIG_arg++;"
 
-/* The buffer is made when all arguments are read: it may take a place on the stack. */
+/* The buffer is made when all arguments are read: it may take a place on the stack.  A piece may be shorter
+ * than asked for: no memory is taken for what does not come. */
 %typemap(in) (void *to, size_t n, size_t *got) (luaL_Buffer piece, lua_Integer integer, size_t length) %{
     if (!integer_at(L, $input, 1, LUA_MAXINTEGER, &integer))
         return refuse(L, "the length of a piece must be above 0");
-    $2 = (size_t)integer;
+    $2 = (size_t)(integer < PIECE_MOST ? integer : PIECE_MOST);
     $3 = &length;
 %}
 %typemap(check) (void *to, size_t n, size_t *got) "$1 = luaL_buffinitsize(L, &piece$argnum, $2);"

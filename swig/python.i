@@ -312,7 +312,7 @@ static int begin_call(PyObject *self, int side)
         ((handle_object *)self)->busy |= side;
         return 1;
     }
-    PyErr_Format(error_class[CLASS_INVALID], "%R: another thread is using it in this direction", self);
+    PyErr_Format(error_class[CLASS_INVALID], "%R: another call in this direction is running", self);
     return 0;
 }
 
@@ -540,6 +540,7 @@ static PyObject *server_exit(PyObject *self, PyObject *unused)
 /* Server.serve is Python: ipcio._serve.serve(self, ...). */
 static PyObject *server_serve(PyObject *self, PyObject *given, PyObject *keywords)
 {
+    if (!begin_call(self, IPCIO_WANT_READ)) return NULL;
     PyObject *result = NULL, *module = PyImport_ImportModule("ipcio._serve");
     PyObject *serve = module ? PyObject_GetAttrString(module, "serve") : NULL;
     PyObject *bound = serve ? PyMethod_New(serve, self) : NULL;
@@ -547,6 +548,7 @@ static PyObject *server_serve(PyObject *self, PyObject *given, PyObject *keyword
     Py_XDECREF(bound);
     Py_XDECREF(serve);
     Py_XDECREF(module);
+    end_call(self, IPCIO_WANT_READ);
     return result;
 }
 

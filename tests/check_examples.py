@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
-RUN = {".lua": ["lua5.4"], ".py": [sys.executable]}
+RUN = {".lua": ["lua5.4"], ".py": [sys.executable], "demo": [sys.executable]}
 LIMIT = 60  # seconds for one program
 
 COUNTED = "lines 155 words 1898 bytes 10000 adler32 19e9e211\n"
@@ -30,7 +30,7 @@ class Program:
         self.name = path.name
         ran.add("greeter.c" if path.name == "greeter" else path.name)
         self.process = subprocess.Popen(
-            [*RUN.get(path.suffix, []), path, *arguments], encoding="utf-8",
+            [*RUN.get(path.suffix or path.name, []), path, *arguments], encoding="utf-8",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def finish(self):

@@ -132,8 +132,8 @@ typedef struct ipcio_conn ipcio_conn;
  * The name is free again when the server is closed and when its process ends, in whatever way.  A socket
  * file that a dead ipcio server left is replaced; a file that ipcio did not create never is.
  * Errors: EXISTS a live server has the name, or a foreign file lies there; INVALID bad address or option;
- * DENIED the directory is not this user's, or may not be written; UNSUPPORTED no such transport in this
- * build, or a \\HOST or Global\ name; NOMEMORY; SYSTEM (out of descriptors, ...). */
+ * DENIED the directory is not this user's, or may not be written; MISSING a path's folder; UNSUPPORTED a \\HOST or
+ * Global\ name; NOMEMORY; SYSTEM (out of descriptors, ...). */
 IPCIO_API int ipcio_listen(const char *address, const char *options, ipcio_server **server);
 
 /* Waits for the next client.  Clients that connected before are kept in order; one that has gone again is
@@ -278,7 +278,8 @@ IPCIO_API int ipcio_write_fileno(ipcio_conn *conn);
  *   want    what to wait for, IPCIO_WANT_READ or IPCIO_WANT_WRITE.  Add a handle again to change it.
  *   which   receives the handle for which a call is worth repeating; ask again for the others.  A handle that
  *           was closed counts as ready, and keeps its descriptors until it is removed or freed.
- * Wait for a handle only after a call on it has answered IPCIO_WANT_...: what was read ahead is not seen.
+ * Adding a connection sees whether a message was read ahead.  Who reads only some of what there is adds it again
+ * before the next wait.
  * Errors: TIMEOUT; INTERRUPTED after a signal; INVALID; FORKED; NOMEMORY; SYSTEM. */
 typedef struct ipcio_set ipcio_set;
 IPCIO_API int ipcio_set_new(ipcio_set **set);

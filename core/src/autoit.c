@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/address.h"
-#include "handle.h"
+#include "base/handle.h"
 
 enum state { OPENING, SERVING, CONNECTED };
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wait.h"
+#include "base/wait.h"
 
 enum { KEEP_MOST = 1 << 20 }; /* a larger buffer goes when messages that need it no longer come */
 
@@ -71,10 +71,15 @@ static const char *give_up(handle *h, int want)
         }
         handle_leave(h, IPCIO_WANT_WRITE);
     }
-    return want == IPCIO_WANT_READ ? "no message came" : "the peer did not take the message";
+    return want == IPCIO_WANT_READ ? "no message" : "the peer did not take the message";
 }
 
-static const handle_kind connection_kind = {"connection", wake, release, abandon, arrived, give_up};
+static bool ready(handle *h)
+{
+    return conn_of(h)->transport->ready(conn_of(h));
+}
+
+static const handle_kind connection_kind = {"connection", wake, release, abandon, arrived, ready, give_up};
 
 bool connection_is(const handle *h)
 {
@@ -113,6 +118,7 @@ static int create(const char *text, const char *opts, ipcio_conn **conn)
         (*conn)->options = o;
         if ((st = handle_open(&(*conn)->base, &connection_kind, a.text)) == 0) return 0;
         free(*conn);
+        *conn = NULL;
     }
     address_free(&a);
     return st;

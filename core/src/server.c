@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "connection.h"
-#include "wait.h"
+#include "base/wait.h"
 
 static ipcio_server *server_of(handle *h)
 {
@@ -14,6 +14,16 @@ static void wake(handle *h)
     os_bell_ring(server_of(h)->bell);
 }
 
+/* Clients that nobody was told of.  `end_conn` is the transport's close or abandon. */
+static void drop_strangers(ipcio_server *s, void (*end_conn)(ipcio_conn *c))
+{
+    for (ipcio_conn *c; (c = s->strangers);) {
+        s->strangers = c->next;
+        end_conn(c);
+        connection_delete(c);
+    }
+}
+
 static void close_waiting(ipcio_server *s)
 {
     os_close(s->epoll);
@@ -23,12 +33,14 @@ static void close_waiting(ipcio_server *s)
 
 static void release(handle *h)
 {
+    drop_strangers(server_of(h), server_of(h)->transport->close);
     server_of(h)->transport->unlisten(server_of(h));
     close_waiting(server_of(h));
 }
 
 static void abandon(handle *h)
 {
+    drop_strangers(server_of(h), server_of(h)->transport->abandon);
     server_of(h)->transport->abandon_server(server_of(h));
     close_waiting(server_of(h));
 }
@@ -36,10 +48,10 @@ static void abandon(handle *h)
 static const char *give_up(handle *h, int want)
 {
     (void)h, (void)want;
-    return "no client came";
+    return "no client";
 }
 
-static const handle_kind server_kind = {"server", wake, release, abandon, NULL, give_up};
+static const handle_kind server_kind = {"server", wake, release, abandon, NULL, NULL, give_up};
 
 /* What accept waits for: a client, or the bell. */
 static int open_waiting(ipcio_server *s)
@@ -116,6 +128,49 @@ void ipcio_server_stop(ipcio_server *s)
     handle_leave(&s->base, IPCIO_WANT_WRITE);
 }
 
+/* Takes in the next client from the queue. */
+static int take_in(ipcio_server *s, ipcio_conn **to)
+{
+    int st = s->spare ? 0 : connection_new(s->transport, s->address.text, &s->spare);
+    if (st != 0) return st;
+    ipcio_conn *c = s->spare;
+    c->base.text = s->address.text;
+    c->options = s->options;
+    if ((st = s->transport->accept(s, c)) > 0) return st;
+    s->spare = NULL;
+    *to = c;
+    if (st == 0) return 0;
+    c->transport->close(c);
+    connection_delete(c);
+    return st;
+}
+
+/* Hands out a client, unless it has still to introduce itself. */
+static int hand_out(ipcio_server *s, ipcio_conn *c, ipcio_conn **conn)
+{
+    ipcio_conn **stranger = &s->strangers;
+    while (*stranger && *stranger != c) stranger = &(*stranger)->next;
+    bool known = *stranger == c;
+    int st = c->transport->greeted(c);
+    if (st > 0 && known) return st;
+    if (st > 0 && (st = os_set_put(s->epoll, c->base.side[IPCIO_WANT_READ].fd, IPCIO_WANT_READ, c)) == 0) {
+        c->next = s->strangers;
+        s->strangers = c;
+        return IPCIO_WANT_READ;
+    }
+    if (known) {
+        os_set_drop(s->epoll, c->base.side[IPCIO_WANT_READ].fd);
+        *stranger = c->next;
+    }
+    if ((st = connection_accepted(c, s->address.text)) == 0) {
+        *conn = c;
+        return 0;
+    }
+    c->transport->close(c);
+    connection_delete(c);
+    return st;
+}
+
 /* Inside the reading side. */
 static int accept_one(ipcio_server *s, ipcio_conn **conn)
 {
@@ -123,19 +178,14 @@ static int accept_one(ipcio_server *s, ipcio_conn **conn)
         os_bell_clear(s->bell);
         return ipcio__fail(IPCIO_INTERRUPTED, "%s: the server was stopped", s->address.text);
     }
-    int st = s->spare ? 0 : connection_new(s->transport, s->address.text, &s->spare);
-    if (st != 0) return st;
-    s->spare->base.text = s->address.text;
-    s->spare->options = s->options;
-    if ((st = s->transport->accept(s, s->spare)) > 0) return st;
-    ipcio_conn *c = s->spare;
-    s->spare = NULL;
-    if (st == 0 && (st = connection_accepted(c, s->address.text)) == 0) {
-        *conn = c;
-        return 0;
+    void *ready[16]; /* the server itself, or a stranger */
+    int n = os_set_wait(s->epoll, ready, 16, 0);
+    int st = n < 0 && n != IPCIO_TIMEOUT ? ipcio__fail_os(n, "%s: cannot accept", s->address.text) : IPCIO_WANT_READ;
+    for (int i = 0; st > 0 && i < n; i++) {
+        ipcio_conn *c = ready[i];
+        st = ready[i] == s ? take_in(s, &c) : 0;
+        if (st == 0) st = hand_out(s, c, conn);
     }
-    c->transport->close(c);
-    connection_delete(c);
     return st;
 }
 
@@ -184,8 +234,7 @@ int ipcio_serve(ipcio_server *s, ipcio_handler *handler, void *context)
         if (st != 0 || !which) continue;
         if (which != s) {
             c = which;
-            if (answer(c, handler, context, &failed) >= 0) continue;
-            ipcio_conn_free(c);
+            if (answer(c, handler, context, &failed) < 0 || ipcio_set_add(set, c, IPCIO_WANT_READ) != 0) ipcio_conn_free(c);
         } else {
             st = ipcio_accept(s, IPCIO_TRY, &c);
             if (st == 0 && (st = ipcio_set_add(set, c, IPCIO_WANT_READ)) != 0) ipcio_conn_free(c);

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "wait.h"
+#include "base/wait.h"
 
 enum { READY_MOST = 64, FAIR = 16 };
 
@@ -12,8 +12,9 @@ struct ipcio_set {
     os_fd epoll;
     handle **members;
     size_t count, room;
-    handle *ready[READY_MOST]; /* told by the system and not yet given out; NULL: removed meanwhile */
+    handle *ready[2 * READY_MOST]; /* to be given out: told by the system, then `ahead`; NULL: removed meanwhile */
     int given, told;
+    size_t ahead; /* how many members are ready without the system telling */
     handle *recent; /* given out last: it may well be next, and is spun on */
     unsigned turns; /* in a row that spinning answered */
 };
@@ -33,10 +34,10 @@ static void release(handle *h)
 static const char *give_up(handle *h, int want)
 {
     (void)h, (void)want;
-    return "nothing came";
+    return "nothing";
 }
 
-static const handle_kind set_kind = {"set", wake, release, release, NULL, give_up};
+static const handle_kind set_kind = {"set", wake, release, release, NULL, NULL, give_up};
 
 int ipcio_set_new(ipcio_set **set)
 {
@@ -71,8 +72,31 @@ static int enter_member(ipcio_set *s, handle *h)
     h->set = s;
     h->set_index = s->count;
     h->set_want = 0;
+    h->set_ready = false;
     s->members[s->count++] = h;
     handle_hold(h);
+    return 0;
+}
+
+/* Whether the system tells of all there is to read. */
+static void look_ahead(ipcio_set *s, handle *h)
+{
+    bool ready = false;
+    if (h->set_want == IPCIO_WANT_READ && h->kind->ready && handle_enter(h, IPCIO_WANT_READ) == 0) {
+        ready = h->kind->ready(h);
+        handle_leave(h, IPCIO_WANT_READ);
+    }
+    s->ahead += (size_t)ready - (size_t)h->set_ready;
+    h->set_ready = ready;
+}
+
+static int watch_member(ipcio_set *s, handle *h, int want)
+{
+    if (h->side[want].fd == OS_NONE)
+        return ipcio__fail(IPCIO_INVALID, "%s: it cannot be waited for in this way", h->text);
+    int st = os_set_put(s->epoll, h->side[want].fd, h->side[want].want, h);
+    if (st != 0) return ipcio__fail_os(st, "%s: cannot be waited for", h->text);
+    h->set_want = want;
     return 0;
 }
 
@@ -86,15 +110,12 @@ int ipcio_set_add(ipcio_set *s, void *opaque, int want)
         return ipcio__fail(IPCIO_INVALID, "%s: %d is not a direction to wait for", h->text, want);
     if (h->set && h->set != s) return ipcio__fail(IPCIO_INVALID, "%s: it is in another set", h->text);
     if (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED) return handle_not_open(h);
-    if (h->set && h->set_want == want) return 0;
     if (!h->set && (st = enter_member(s, h)) != 0) return st;
-    if (h->side[want].fd == OS_NONE || (st = os_set_put(s->epoll, h->side[want].fd, h->side[want].want, h)) != 0) {
-        st = st == 0 ? ipcio__fail(IPCIO_INVALID, "%s: it cannot be waited for in this way", h->text)
-                     : ipcio__fail_os(st, "%s: cannot be waited for", h->text);
+    if (h->set_want != want && (st = watch_member(s, h, want)) != 0) {
         if (h->set_want == 0) ipcio_set_remove(s, h);
         return st;
     }
-    h->set_want = want;
+    look_ahead(s, h);
     return 0;
 }
 
@@ -108,6 +129,8 @@ void ipcio_set_remove(ipcio_set *s, void *opaque)
     for (int i = s->given; i < s->told; i++)
         if (s->ready[i] == h) s->ready[i] = NULL;
     if (s->recent == h) s->recent = NULL;
+    s->ahead -= h->set_ready;
+    h->set_ready = false;
     h->set = NULL;
     handle_let_go(h);
 }
@@ -135,26 +158,38 @@ static bool recent_again(ipcio_set *s, int64_t from, int64_t deadline)
     return again;
 }
 
+/* Gives out a handle of `ready`. */
+static bool give(ipcio_set *s, void **which)
+{
+    while (s->given < s->told) {
+        handle *h = s->ready[s->given++];
+        if (!h) continue;
+        s->ahead -= h->set_ready;
+        h->set_ready = false;
+        *which = s->recent = h;
+        return true;
+    }
+    return false;
+}
+
 /* Inside the reading side. */
 static int wait_in(ipcio_set *s, int64_t deadline, void **which)
 {
-    while (s->given < s->told)
-        if ((*which = s->ready[s->given++])) return 0;
+    if (give(s, which)) return 0;
     int64_t from = os_now();
-    if (recent_again(s, from, deadline)) {
+    if (s->ahead == 0 && recent_again(s, from, deadline)) {
         *which = s->recent;
         return 0;
     }
-    int n = os_set_wait(s->epoll, (void **)s->ready, READY_MOST, deadline);
-    if (n == 0) n = IPCIO_INTERRUPTED; /* what was ready is not any more */
+    int n = os_set_wait(s->epoll, (void **)s->ready, READY_MOST, s->ahead ? 0 : deadline);
+    if (n == IPCIO_SYSTEM) return ipcio__fail_os(n, "cannot wait for a set");
     s->given = 0;
     s->told = n > 0 ? n : 0;
-    if (n == IPCIO_SYSTEM) return ipcio__fail_os(n, "cannot wait for a set");
-    if (n < 0) return n;
-    handle *h = s->ready[s->given++];
-    if (h == s->recent) wait_slept(h, IPCIO_WANT_READ, os_now() - from);
-    s->recent = h;
-    *which = h;
+    for (size_t i = 0; s->ahead && i < s->count && s->told < 2 * READY_MOST; i++)
+        if (s->members[i]->set_ready) s->ready[s->told++] = s->members[i];
+    handle *before = s->recent;
+    if (!give(s, which)) return n < 0 ? n : IPCIO_INTERRUPTED; /* what was ready is not any more */
+    if (*which == before) wait_slept(before, IPCIO_WANT_READ, os_now() - from);
     return 0;
 }
 

@@ -3,6 +3,8 @@
 
 local core = require "ipcio.core"
 
+local ReadData <const>, WriteData <const> = core.ReadData, core.WriteData
+
 ---@class ipcio
 local autoit = {}
 
@@ -48,13 +50,20 @@ local function repeated(sleep, want, call, fd, ...)
     if not value and not code then pending.want = message end
   until value or code
   pending.want = nil
-  return value, message, code
+  if value then return value end
+  return nil, message, code
+end
+
+-- What a call answers whose first try gave no value.
+local function later(message, code, call, fd, ...)
+  if code then return nil, message, code end
+  return repeated(sleeps[fd], message, call, fd, ...)
 end
 
 local function finish(call, fd, ...)
   local value, message, code = call(fd, ...)
-  if value or code then return value, message, code end
-  return repeated(sleeps[fd], message, call, fd, ...)
+  if value then return value end
+  return later(message, code, call, fd, ...)
 end
 
 local function check_sleep(fSleepFunc, name)
@@ -79,8 +88,9 @@ end
 function autoit.InitConnection(cType, ResourceName, bBlock, fSleepFunc, iBufSize)
   check_sleep(fSleepFunc, "InitConnection")
   local fd, message, code = open(core.InitConnection, cType, ResourceName, bBlock, iBufSize)
-  if fd then sleeps[fd] = fSleepFunc end
-  return fd, message, code
+  if not fd then return nil, message, code end
+  sleeps[fd] = fSleepFunc
+  return fd
 end
 
 --- Connects to a server, waiting for it to appear if need be.  Arguments as for InitConnection.
@@ -95,7 +105,7 @@ end
 function autoit.OpenConnection(cType, ResourceName, bBlock, fSleepFunc, iBufSize)
   check_sleep(fSleepFunc, "OpenConnection")
   local fd, message, code = open(core.OpenConnection, cType, ResourceName, bBlock, iBufSize)
-  if not fd then return fd, message, code end
+  if not fd then return nil, message, code end
   local opened, want
   opened, want, code = core.FinishOpenConnection(fd)
   if not opened and not code then
@@ -118,7 +128,11 @@ function autoit.StartConnection(iFD) return finish(core.StartConnection, iFD) en
 ---@return string? sData
 ---@return string? message
 ---@return string? code
-function autoit.ReadData(iFD) return finish(core.ReadData, iFD) end
+function autoit.ReadData(iFD)
+  local sData, message, code = ReadData(iFD)
+  if sData then return sData end
+  return later(message, code, ReadData, iFD)
+end
 
 --- Sends a message.
 ---@param iFD integer
@@ -126,7 +140,11 @@ function autoit.ReadData(iFD) return finish(core.ReadData, iFD) end
 ---@return integer? count its length
 ---@return string? message
 ---@return string? code
-function autoit.WriteData(iFD, sData) return finish(core.WriteData, iFD, sData) end
+function autoit.WriteData(iFD, sData)
+  local count, message, code = WriteData(iFD, sData)
+  if count then return count end
+  return later(message, code, WriteData, iFD, sData)
+end
 
 --- Closes this client; the server goes on.
 ---@param iFD integer
@@ -137,8 +155,9 @@ function autoit.StopConnection(iFD) return finish(core.StopConnection, iFD) end
 
 local function close(call, iFD)
   local ok, message, code = finish(call, iFD)
-  if ok then sleeps[iFD] = nil end
-  return ok, message, code
+  if not ok then return nil, message, code end
+  sleeps[iFD] = nil
+  return true
 end
 
 --- Ends a server.

@@ -112,31 +112,26 @@ function serve.run(server, handler, options)
   local watched, message, code = set:add(server, core.WANT_READ)
   if not watched then return nil, message, code end
   while true do
-    if not watched then
-      watched = set:add(server, core.WANT_READ)
-    end
     local round, timeout = yielded, rest
     yielded, rest = {}, nil
     local which
     which, message, code = set:wait(timeout)
-    if which == server_key then
+    if not which and code ~= "timeout" then return nil, message, code end
+    if which and which ~= server_key then step(tasks[which]) end
+    for _, task in ipairs(round) do step(task) end
+    if which == server_key or not watched then
       local conn, refusal, problem = core.try_accept(server)
-      if conn then
-        start(conn)
-      elseif problem == "interrupted" or problem == "invalid" then
-        return true -- stopped, closed
-      elseif problem == "system" or problem == "nomemory" then
-        set:remove(server) -- no room for the client now: it stays in the queue
-        watched, rest = nil, interval
+      if conn then start(conn) end
+      if problem == "interrupted" or problem == "invalid" then return true end -- stopped, closed
+      if problem == "system" or problem == "nomemory" then
+        set:remove(server) -- no room for the client now: it stays in the queue, for the next round
+        watched, rest = false, rest or interval
       elseif problem then
         return nil, refusal, problem
+      else
+        watched = watched or set:add(server, core.WANT_READ)
       end
-    elseif which then
-      step(tasks[which])
-    elseif code ~= "timeout" then
-      return nil, message, code
     end
-    for _, task in ipairs(round) do step(task) end
   end
 end
 

@@ -150,7 +150,7 @@ static int everything(const char *address)
     ipcio_set *set = NULL;
     const void *data;
     size_t size;
-    int st = ipcio_listen(address, NULL, &server), sent = IPCIO_WANT_WRITE, fd;
+    int st = ipcio_listen(address, NULL, &server), sent = 0, fd;
 
     if (st == 0)
         st = ipcio_connect(address, NULL, IPCIO_TRY, &client);
@@ -165,11 +165,12 @@ static int everything(const char *address)
     if (st == 0)
         st = (fd = ipcio_write_fileno(client)) < 0 ? fd : 0;
     if (st == 0)
-        do {
-            if (sent > 0)
-                sent = ipcio_write(client, message, sizeof message, IPCIO_TRY);
-            st = ipcio_read(peer, IPCIO_TRY, &data, &size);
-        } while (st > 0);
+        sent = st = IPCIO_WANT_WRITE;
+    while (st > 0) {
+        if (sent > 0)
+            sent = ipcio_write(client, message, sizeof message, IPCIO_TRY);
+        st = ipcio_read(peer, IPCIO_TRY, &data, &size);
+    }
     if (st < 0 && sent > 0)
         (void)ipcio_give_up(client, sent, IPCIO_TIMEOUT, 0);
     ipcio_set_free(set);

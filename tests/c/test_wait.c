@@ -101,7 +101,7 @@ static void test_write_fileno(void **state)
     struct pair pair;
     const void *data;
     size_t size;
-    int fd, st, reads = 0;
+    int fd, st;
     (void)state;
     open_pair(&pair);
     fd = ipcio_write_fileno(pair.client);
@@ -110,9 +110,8 @@ static void test_write_fileno(void **state)
     assert_int_equal(ipcio_write(pair.client, big, sizeof big, IPCIO_TRY), IPCIO_WANT_WRITE);
     assert_false(writable(fd));
     while ((st = ipcio_write(pair.client, big, sizeof big, IPCIO_TRY)) > 0) {
-        assert_true(writable(fd) || reads == 0);
-        reads = ipcio_read(pair.peer, IPCIO_TRY, &data, &size) == IPCIO_WANT_READ;
-        assert_int_equal(ipcio_wait(pair.client, IPCIO_WANT_WRITE, ipcio_deadline(30)), IPCIO_OK);
+        nothing_to_read(pair.peer); /* it takes in what is there, and makes room */
+        assert_true(writable(fd));
     }
     OK(st);
     OK(ipcio_read(pair.peer, LONG_MS, &data, &size));

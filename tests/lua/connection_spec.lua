@@ -69,8 +69,8 @@ describe("a connection", function()
 
     it("does not wait with a timeout of 0", function()
       local from = socket.gettime()
-      for _ = 1, 100 do fails("timeout", client:read(0)) end
-      assert.is_true(socket.gettime() - from < 0.5)
+      for _ = 1, 1000 do fails("timeout", client:read(0)) end
+      assert.is_true(socket.gettime() - from < 5)
       assert(conn:write("here"))
       assert.equal("here", client:read(0))
     end)
@@ -186,6 +186,7 @@ describe("a connection", function()
 
     it("has descriptors that tell when to read and to write", function()
       local reading, writing, accepting = conn:fileno(), conn:write_fileno(), server:fileno()
+      fails("timeout", conn:read(0)) -- takes in the greeting that each side sends first
       assert.is_false(readable(reading))
       assert.is_true(writable(writing))
       assert.is_false(readable(accepting))
@@ -283,8 +284,7 @@ describe("a connection", function()
           assert.has_error(function() conn:read_buffer(n) end)
           assert.has_error(function() client:write_start(n) end)
         end
-        assert.has_error(function() conn:read_buffer(math.maxinteger) end) -- no memory for it
-        assert.equal("x", conn:read_buffer(1))
+        assert.equal("x", conn:read_buffer(math.maxinteger))
         fails("toobig", client:write_start(math.maxinteger))
       end)
     end)
@@ -340,9 +340,7 @@ describe("a connection", function()
 
     it("of the peer as well", function()
       local server, client, conn = pair({limit = 1000})
-      assert(conn:write("hello"))
-      assert.equal("hello", client:read(1))
-      fails("toobig", client:write(("x"):rep(1001)))
+      fails("toobig", client:write(("x"):rep(1001))) -- its very first message
       fails("toobig", client:call(("x"):rep(1001), 1))
       assert(client:write("small"))
       assert.equal("small", conn:read(1))
@@ -426,7 +424,8 @@ describe("an address", function()
     for _, address in ipairs {"", "greeter", "pipe:", "pipe:/", "pipe://", "://x", "pipe://?limit=5", "pipe://%zz"} do
       assert.is_true(#refused("invalid", address) > 0)
     end
-    refused("unsupported", "pigeon://x")
+    refused("invalid", "pigeon://x")
+    refused("unsupported", [[\\HOST\pipe\x]])
   end)
 
   it("holds no NUL", function()

@@ -16,12 +16,14 @@ local function listen(options)
   return server
 end
 
+local kept = {}
+
 -- A connection to itself: its peer never says anything.
 local function quiet()
   local server = assert(ipcio.listen(address))
   local client = assert(ipcio.connect(address, 5))
-  local conn = assert(server:accept(5))
-  return client, conn, server
+  kept = {client, server, assert(server:accept(5))}
+  return client, server
 end
 
 local function idle()
@@ -114,8 +116,8 @@ function roles.leave()
 end
 
 function roles.exit()
-  _G.left = {quiet()}
-  _G.fd = assert(ipcio.InitConnection(ipcio.cNamedPipe, more))
+  quiet()
+  assert(ipcio.InitConnection(ipcio.cNamedPipe, more))
   ready()
 end
 
@@ -140,31 +142,31 @@ function roles.accept()
 end
 
 function roles.read()
-  local client <close> = quiet()
+  local client = quiet()
   ready()
   client:read()
 end
 
 function roles.read_long()
-  local client <close> = quiet()
+  local client = quiet()
   ready()
   client:read(1e9)
 end
 
 function roles.messages()
-  local client <close> = quiet()
+  local client = quiet()
   ready()
   for _ in client:messages() do end
 end
 
 function roles.call()
-  local client <close> = quiet()
+  local client = quiet()
   ready()
   client:call("request")
 end
 
 function roles.write()
-  local client <close> = quiet()
+  local client = quiet()
   ready()
   while client:write(("x"):rep(100000)) do end
 end
@@ -179,16 +181,16 @@ function roles.serve_idle()
 end
 
 function roles.serve_handler()
-  local client, _, server = quiet()
+  local client, server = quiet()
   assert(client:write("request"))
-  local second = assert(ipcio.connect(address, 5))
-  assert(second:write("request"))
+  kept[4] = assert(ipcio.connect(address, 5))
+  assert(kept[4]:write("request"))
   ready()
   server:serve(function(_, conn) conn:read() end)
 end
 
 function roles.coroutine()
-  local client <close> = quiet()
+  local client = quiet()
   ready()
   print(coroutine.resume(coroutine.create(function() return client:read() end)))
   for _ = 1, 1e9 do end
@@ -238,13 +240,20 @@ function roles.autoit_server()
   assert(ipcio.EndConnection(fd))
 end
 
--- The default resource is one for all runs: whoever comes first serves.
-function roles.autoit_default()
+function roles.default_server()
   local fd = assert(ipcio.InitConnection())
   ready()
   assert(ipcio.StartConnection(fd))
-  assert(ipcio.WriteData(fd, ipcio.ReadData(fd)))
+  assert(ipcio.WriteData(fd, "hello " .. ipcio.ReadData(fd)))
   assert(ipcio.EndConnection(fd))
+end
+
+function roles.default_client()
+  local fd = assert(ipcio.OpenConnection())
+  ready()
+  assert(ipcio.WriteData(fd, "world"))
+  print(ipcio.ReadData(fd))
+  assert(ipcio.CloseConnection(fd))
 end
 
 assert(roles[role], role)()

@@ -152,6 +152,25 @@ describe("serve", function()
     assert.equal(before, support.descriptors())
   end)
 
+  it("keeps clients waiting for whom it has no descriptors", function()
+    finish()
+    support.with("ulimit -n 24;", function() peer = support.start("serve", address) end)
+    local clients = {}
+    for i = 1, 40 do
+      clients[i] = assert(ipcio.connect(address, 5))
+      assert(clients[i]:write(tostring(i)))
+    end
+    assert.equal("hello 1", clients[1]:read(5))
+    fails("timeout", clients[40]:read(0.05))
+    for i = 2, 40 do
+      clients[i - 1]:close()
+      assert.equal("hello " .. i, clients[i]:read(5))
+    end
+    clients[40]:close()
+    client = assert(ipcio.connect(address, 5))
+    finish()
+  end)
+
   it("needs a function and a table", function()
     finish()
     local server <close> = assert(ipcio.listen(address))

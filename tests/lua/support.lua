@@ -30,11 +30,11 @@ function support.descriptors()
   return table.concat(list, "\n")
 end
 
---- Makes each test of the describe block fail that leaves descriptors open.
+--- Makes each test of the describe block fail that leaves descriptors open or closes one of before.
 function support.watch_descriptors(before_each, after_each)
   local before
   before_each(function() before = support.descriptors() end)
-  after_each(function() assert(before == support.descriptors(), "descriptors were left open") end)
+  after_each(function() require "luassert".equal(before, support.descriptors()) end)
 end
 
 local folder = debug.getinfo(1, "S").source:match("^@(.*)[/\\]") or "."
@@ -42,12 +42,21 @@ local folder = debug.getinfo(1, "S").source:match("^@(.*)[/\\]") or "."
 --- Starts role `name` of peer.lua in a process of its own and waits until it says "ready".
 -- What it prints, errors too, follows in the file that is returned, with the process's number.
 function support.start(name, ...)
-  local words = {"exec timeout 60", arg and arg[-1] or "lua5.4", folder .. "/peer.lua", name, ...}
+  local words = {"exec", "timeout", "60", arg and arg[-1] or "lua5.4", folder .. "/peer.lua", name, ...}
   for i = 2, #words do words[i] = "'" .. tostring(words[i]):gsub("'", "'\\''") .. "'" end
+  if support.before then table.insert(words, 1, support.before) end
   local file = assert(io.popen(table.concat(words, " ") .. " 2>&1", "r"))
   local process = file:read("n")
   assert(file:read("l") == " ready", "the second process does not start")
   return file, process
+end
+
+--- Runs f(); the processes that it starts begin with these words of the shell.
+function support.with(words, f)
+  support.before = words
+  local ok, err = pcall(f)
+  support.before = nil
+  if not ok then error(err, 0) end
 end
 
 --- Sends the signal to the process.

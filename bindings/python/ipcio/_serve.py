@@ -1,7 +1,7 @@
 """Server.serve: all clients at once, one request at a time, in the calling thread.
 
 Every client is a generator that tries to read, lets the handler answer and tries to write.  Where it would have
-to wait it yields what for; after each answer it yields None, so that a busy client leaves the others their turn.
+to wait it yields what for.  It yields None to let the others have their turn.
 """
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ _Value = TypeVar("_Value")
 
 
 def serve(server: Server, handler: Handler, on_error: OnError | None = None) -> None:
-    if not callable(handler):
-        raise TypeError(f"the handler is a {type(handler).__name__}, not a function of (request, conn)")
+    for function, arguments in ((handler, "request, conn"), (on_error or _report, "error, conn")):
+        if not callable(function):
+            raise TypeError(f"a function of ({arguments}) is needed, not '{type(function).__name__}'")
     _Loop(server, handler, on_error or _report).run()
 
 
@@ -48,9 +49,11 @@ class _Loop:
         self.start(self.server, self.accept())
         accepting = _core.key(self.server)
         try:
-            while accepting in self.tasks:
+            while True:
                 for key in list(self.ready):
                     self.step(key)
+                if accepting not in self.tasks:
+                    return
                 self.wait()
         finally:
             for handle, _ in list(self.tasks.values()):
@@ -100,12 +103,17 @@ class _Loop:
     def answer(self, conn: Connection) -> _Task:
         """Answers one client until it has gone or the handler fails."""
         while True:
+            busy = True
             try:
-                request = yield from _until_ready(_core.try_read, conn)
+                while isinstance(request := _core.try_read(conn), Want):
+                    yield request
+                    busy = False
             except TooBig:
                 continue
             except Error:  # it has closed, broke the rules, or the handler closed it
                 return
+            if busy:
+                yield None
             try:
                 answer = self.handler(request, conn)
                 if answer is not None:
@@ -116,4 +124,3 @@ class _Loop:
                 conn.close()
                 self.on_error(error, conn)
                 return
-            yield None

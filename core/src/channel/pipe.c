@@ -79,7 +79,7 @@ static bool read_record(os_fd file, record *r)
 
 static bool same(os_identity a, os_identity b)
 {
-    return a.device == b.device && a.number == b.number;
+    return a.device == b.device && a.number == b.number && a.stamp == b.stamp;
 }
 
 /* ------------------------------------------------------------------------------------------ serving */
@@ -177,7 +177,7 @@ static int pipe_accept(ipcio_server *base, ipcio_conn *c)
     conn_of(c)->watch = OS_NONE;
     int st = os_local_accept(server_of(base)->listener, &fd);
     if (st < 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
-    return st > 0 ? st : stream_open(c, fd);
+    return st > 0 ? st : stream_open(c, fd, false);
 }
 
 /* -------------------------------------------------------------------------------------- connecting */
@@ -232,7 +232,7 @@ static int pipe_connect(ipcio_conn *base)
     base->base.side[IPCIO_WANT_READ].pause = 0;
     add_lock(path);
     read_limit(base, path);
-    return stream_open(base, fd);
+    return stream_open(base, fd, true);
 }
 
 static int pipe_peer(ipcio_conn *c, ipcio_peer *peer)
@@ -256,6 +256,7 @@ const transport transport_pipe = {
     .unlisten = pipe_unlisten,
     .abandon_server = pipe_abandon_server,
     .connect = pipe_connect,
+    .greeted = stream_greeted,
     .start = stream_start,
     .view = stream_view,
     .take = stream_take,

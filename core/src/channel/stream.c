@@ -5,7 +5,7 @@
 
 enum { FRAME_HELLO = 1, FRAME_FIRST, FRAME_NEXT };
 enum { VERDICT_ABORT, VERDICT_MORE, VERDICT_END };
-enum { FLAG_ANSWER = 1, HELLO_SIZE = 16 };
+enum { FLAG_ANSWER = 1, HELLO_SIZE = STREAM_HELLO - STREAM_HEADER - 1 };
 
 static stream *stream_of(ipcio_conn *c)
 {
@@ -46,11 +46,11 @@ static int not_received(stream *s, int st)
     return ipcio__fail_os(st, "%s: cannot read", s->conn.base.text);
 }
 
-/* Of a message in several frames only what leads to its next payload is read ahead: take receives that to its
- * place. */
-static bool in_several_frames(const stream *s)
+/* Nothing is read ahead of a message in several frames, so that take can receive the next payload to its place, nor
+ * behind HELLO, so that a new connection's descriptor still shows its first message. */
+static bool exactly(const stream *s)
 {
-    return s->in.inside && !s->in.over && s->in.m.length > STREAM_FRAME_MAX;
+    return !s->in.greeted || (s->in.inside && !s->in.over && s->in.m.length > STREAM_FRAME_MAX);
 }
 
 /* Receives once into `ahead`, which is to hold `need` bytes in the end. */
@@ -61,7 +61,7 @@ static int receive_ahead(stream *s, size_t need)
     size_t room = a->capacity ? need - buffer_size(a) : s->in.room;
     int st = buffer_reserve(a, room);
     if (st != 0) return st;
-    size_t got = 0, most = in_several_frames(s) ? need - buffer_size(a) : a->capacity - a->tail;
+    size_t got = 0, most = exactly(s) ? need - buffer_size(a) : a->capacity - a->tail;
     st = os_receive(s->fd, &(os_piece){a->bytes + a->tail, most}, 1, &got);
     a->tail += got;
     return st == 0 ? 0 : not_received(s, st);
@@ -79,35 +79,40 @@ static const uint8_t *front(const stream *s)
     return s->in.ahead.bytes + s->in.ahead.head;
 }
 
-/* The first thing that each side sends. */
-static int greet(stream *s, const uint8_t *header)
+/* Takes HELLO, the first thing that each side sends. */
+static int take_hello(stream *s)
 {
-    if (header[12] != FRAME_HELLO || get32(header) != HELLO_SIZE) return broken(s, "the peer does not speak ipcio");
-    int st = fill(s, STREAM_HEADER + HELLO_SIZE + 1);
+    static const char strange[] = "the peer does not speak ipcio";
+    int st = fill(s, STREAM_HEADER);
     if (st != 0) return st;
+    const uint8_t *h = front(s);
+    if (get32(h) != HELLO_SIZE || h[12] != FRAME_HELLO || h[14] != 'i' || h[15] != 'p') return broken(s, strange);
+    if ((st = fill(s, STREAM_HELLO)) != 0) return st;
     const uint8_t *hello = front(s) + STREAM_HEADER;
-    if (memcmp(hello, "ipcio", 6) != 0) return broken(s, "the peer does not speak ipcio");
+    if (memcmp(hello, "ipcio", 6) != 0) return broken(s, strange);
     if (hello[6] != STREAM_VERSION) return broken(s, "the peer speaks another version of ipcio's protocol");
     atomic_store_explicit(&s->conn.peer_limit, get32(hello + 8), memory_order_release);
     s->in.greeted = true;
-    buffer_take(&s->in.ahead, STREAM_HEADER + HELLO_SIZE + 1);
+    buffer_take(&s->in.ahead, STREAM_HELLO);
     return 0;
+}
+
+int stream_greeted(ipcio_conn *c)
+{
+    stream *s = stream_of(c);
+    return s->in.greeted ? 0 : take_hello(s);
 }
 
 /* Reads the header of the next frame of `kind`. */
 static int frame_header(stream *s, int kind)
 {
-    for (;;) {
-        int st = fill(s, STREAM_HEADER);
-        if (st != 0) return st;
-        const uint8_t *h = front(s);
-        if (h[14] != 'i' || h[15] != 'p') return broken(s, "the peer does not speak ipcio");
-        if (s->in.greeted) break;
-        if ((st = greet(s, h)) != 0) return st;
-    }
+    int st = s->in.greeted ? 0 : take_hello(s);
+    if (st == 0) st = fill(s, STREAM_HEADER);
+    if (st != 0) return st;
     const uint8_t *h = front(s);
     uint32_t length = get32(h), total = get32(h + 4);
-    if (h[12] != kind || h[13] > FLAG_ANSWER) return broken(s, "a frame of the wrong kind came");
+    if (h[12] != kind || h[13] > FLAG_ANSWER || h[14] != 'i' || h[15] != 'p')
+        return broken(s, "a frame of the wrong kind came");
     if (kind == FRAME_FIRST) {
         s->in.m = (message){.length = total, .call = get32(h + 8), .answer = h[13] & FLAG_ANSWER};
         s->in.got = 0;
@@ -241,7 +246,7 @@ bool stream_arrived(ipcio_conn *c)
 {
     stream *s = stream_of(c);
     size_t here = buffer_size(&s->in.ahead);
-    if (in_several_frames(s)) return os_poll(&(os_wait){s->fd, IPCIO_WANT_READ}, 1, 0) != IPCIO_TIMEOUT;
+    if (exactly(s)) return os_poll(&(os_wait){s->fd, IPCIO_WANT_READ}, 1, 0) != IPCIO_TIMEOUT;
     return here >= s->in.room || receive_ahead(s, here + 1) <= 0;
 }
 
@@ -258,9 +263,8 @@ bool stream_ready(ipcio_conn *c)
 
 static uint8_t zeros[STREAM_FRAME_MAX]; /* never written */
 
-static void frame(stream *s, const message *m, int kind, size_t size, uint8_t verdict)
+static void put_frame(uint8_t *h, const message *m, int kind, size_t size)
 {
-    uint8_t *h = s->out.header;
     put32(h, (uint32_t)size);
     put32(h + 4, (uint32_t)m->length);
     put32(h + 8, m->call);
@@ -268,6 +272,27 @@ static void frame(stream *s, const message *m, int kind, size_t size, uint8_t ve
     h[13] = m->answer ? FLAG_ANSWER : 0;
     h[14] = 'i';
     h[15] = 'p';
+}
+
+static size_t put_hello(stream *s, uint8_t *to)
+{
+    uint8_t *h = to + STREAM_HEADER;
+    put_frame(to, &(message){.length = HELLO_SIZE}, FRAME_HELLO, HELLO_SIZE);
+    memset(h, 0, HELLO_SIZE);
+    memcpy(h, "ipcio", 6);
+    h[6] = STREAM_VERSION;
+    put32(h + 8, s->conn.options.limit);
+    h[HELLO_SIZE] = VERDICT_END;
+    return STREAM_HELLO;
+}
+
+/* Makes a frame of message `m` the one under way, behind HELLO if none of that is out yet. */
+static void frame(stream *s, const message *m, int kind, size_t size, uint8_t verdict)
+{
+    size_t hello = s->out.greeted ? 0 : put_hello(s, s->out.head);
+    put_frame(s->out.head + hello, m, kind, size);
+    s->out.head_size = hello + STREAM_HEADER;
+    s->out.m = *m;
     s->out.size = size;
     s->out.sent = 0;
     s->out.verdict = verdict;
@@ -278,10 +303,10 @@ static void frame(stream *s, const message *m, int kind, size_t size, uint8_t ve
 /* Sends what is left of the frame under way, whose payload lies at `data`. */
 static int push(stream *s, const void *data)
 {
-    size_t whole = STREAM_HEADER + s->out.size + 1;
+    size_t whole = s->out.head_size + s->out.size + 1;
     if (s->out.zeros) data = zeros;
     while (s->out.sent < whole) {
-        os_piece all[3] = {{s->out.header, STREAM_HEADER}, {(void *)(uintptr_t)data, s->out.size}, {&s->out.verdict, 1}};
+        os_piece all[3] = {{s->out.head, s->out.head_size}, {(void *)(uintptr_t)data, s->out.size}, {&s->out.verdict, 1}};
         size_t done = s->out.sent, sent = 0;
         int first = 0;
         while (done >= all[first].size) done -= all[first++].size;
@@ -292,6 +317,7 @@ static int push(stream *s, const void *data)
         if (st == IPCIO_CLOSED) return ipcio__fail(st, "%s: the peer has closed the connection", s->conn.base.text);
         if (st < 0) return ipcio__fail_os(st, "%s: cannot write", s->conn.base.text);
         s->out.sent += sent;
+        s->out.greeted = true;
     }
     s->out.frame = false;
     return 0;
@@ -319,15 +345,11 @@ int stream_write(ipcio_conn *c, const message *m, const void *data, size_t n, bo
 void stream_abort(ipcio_conn *c)
 {
     stream *s = stream_of(c);
-    if (s->out.zeros && s->out.frame) return;
-    bool unseen = s->out.frame && s->out.sent == 0;
-    if (unseen || !s->out.frame) {
+    if (s->out.frame && s->out.zeros) return;
+    if (!s->out.frame || s->out.sent == 0) { /* no frame is half out */
         s->out.frame = false;
         if (!s->out.begun) return;
-        put32(s->out.header, 0);
-        s->out.header[12] = FRAME_NEXT;
-        s->out.size = s->out.sent = 0;
-        s->out.frame = true;
+        frame(s, &s->out.m, FRAME_NEXT, 0, VERDICT_ABORT);
     }
     s->out.verdict = VERDICT_ABORT;
     s->out.zeros = true;
@@ -337,23 +359,26 @@ void stream_abort(ipcio_conn *c)
 
 /* ------------------------------------------------------------------------------------------ both */
 
-int stream_open(ipcio_conn *c, os_fd fd)
+int stream_open(ipcio_conn *c, os_fd fd, bool greet)
 {
     stream *s = stream_of(c);
     s->fd = fd;
-    s->in.room = s->conn.options.buffer + STREAM_HEADER + 1;
-    s->conn.base.side[IPCIO_WANT_READ].fd = s->conn.base.side[IPCIO_WANT_WRITE].fd = fd;
-    s->conn.base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
-    s->conn.base.side[IPCIO_WANT_WRITE].want = IPCIO_WANT_WRITE;
+    s->open = true;
+    s->in.room = c->options.buffer + STREAM_HEADER + 1;
+    c->base.side[IPCIO_WANT_READ].fd = c->base.side[IPCIO_WANT_WRITE].fd = fd;
+    c->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
+    c->base.side[IPCIO_WANT_WRITE].want = IPCIO_WANT_WRITE;
+    if (!greet) return 0;
 
-    uint8_t hello[HELLO_SIZE] = {'i', 'p', 'c', 'i', 'o', 0, STREAM_VERSION};
-    put32(hello + 8, s->conn.options.limit);
-    frame(s, &(message){.length = HELLO_SIZE}, FRAME_HELLO, HELLO_SIZE, VERDICT_END);
-    int st = push(s, hello);
-    s->out.frame = false;
+    uint8_t hello[STREAM_HELLO];
+    os_piece piece = {hello, put_hello(s, hello)};
+    size_t sent = 0;
+    int st = os_send(fd, &piece, 1, &sent);
+    s->out.greeted = true;
     /* A peer that has gone already is no error here: what it sent before can still be read. */
-    if (st == IPCIO_CLOSED) return 0;
-    return st > 0 ? ipcio__fail(IPCIO_SYSTEM, "%s: a new connection takes no data", s->conn.base.text) : st;
+    if (st == IPCIO_CLOSED || (st == 0 && sent == piece.size)) return 0;
+    return st < 0 ? ipcio__fail_os(st, "%s: cannot write", c->base.text)
+                  : ipcio__fail(IPCIO_SYSTEM, "%s: a new connection takes no data", c->base.text);
 }
 
 void stream_wake(ipcio_conn *c)
@@ -364,7 +389,7 @@ void stream_wake(ipcio_conn *c)
 void stream_close(ipcio_conn *c)
 {
     stream *s = stream_of(c);
-    os_close(s->fd);
-    s->fd = OS_NONE;
+    if (s->open) os_close(s->fd);
+    s->open = false;
     buffer_free(&s->in.ahead);
 }

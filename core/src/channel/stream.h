@@ -12,8 +12,11 @@
  *     then 1 verdict   VERDICT_ABORT, VERDICT_MORE, VERDICT_END
  *
  * The verdict stands behind the payload so that a writer who gives up in the middle of a frame can still take
- * the message back: it owes the rest of the frame, sends zeros, and a zero verdict is ABORT.  Each side begins with
- * a HELLO, whose payload tells the protocol's version and the longest message it takes. */
+ * the message back: it owes the rest of the frame, sends zeros, and a zero verdict is ABORT.
+ *
+ * Each side begins with a HELLO, whose payload tells the protocol's version and the longest message it takes.
+ * A client sends it at once.  A server sends it with its first frame where clients know what it tells from
+ * elsewhere, so that their descriptor is readable only when there is a message. */
 #ifndef IPCIO_STREAM_H
 #define IPCIO_STREAM_H
 
@@ -22,13 +25,15 @@
 enum {
     STREAM_HEADER = 16,
     STREAM_FRAME_MAX = 65536, /* payload of one frame; what a writer may owe after giving up */
-    STREAM_VERSION = 1
+    STREAM_VERSION = 1,
+    STREAM_HELLO = STREAM_HEADER + 16 + 1
 };
 
 /* A transport's own connection begins with this. */
 typedef struct {
     ipcio_conn conn;
     os_fd fd;
+    bool open; /* there is fd to close */
 
     struct { /* inside the reading side */
         buffer ahead;     /* what was received and not yet asked for */
@@ -46,9 +51,12 @@ typedef struct {
     } in;
 
     struct { /* inside the writing side */
-        uint8_t header[STREAM_HEADER];
+        bool greeted; /* HELLO is out, or begun */
+        message m;    /* what the frame under way, or the last one, is of */
+        uint8_t head[STREAM_HELLO + STREAM_HEADER];
+        size_t head_size;
         size_t size; /* payload of the frame under way */
-        size_t sent; /* bytes of the frame, header and verdict included, that are out */
+        size_t sent; /* bytes of the frame, head and verdict included, that are out */
         uint8_t verdict;
         bool frame; /* a frame is under way */
         bool zeros; /* its message was given up: zeros take the place of its payload */
@@ -56,11 +64,12 @@ typedef struct {
     } out;
 } stream;
 
-/* Makes the connection one over `fd`, fills in its side[] and sends HELLO.  stream_close gives all back, also
- * after an error.  NOMEMORY SYSTEM. */
-int stream_open(ipcio_conn *c, os_fd fd);
+/* Makes the connection one over `fd`, fills in its side[] and, if `greet`, sends HELLO.  stream_close gives all
+ * back, also after an error.  NOMEMORY SYSTEM. */
+int stream_open(ipcio_conn *c, os_fd fd, bool greet);
 
 /* Members for the table of a transport. */
+int stream_greeted(ipcio_conn *c);
 int stream_start(ipcio_conn *c, message *m);
 int stream_view(ipcio_conn *c, const void **data);
 int stream_take(ipcio_conn *c, void *to, size_t n, size_t *got);

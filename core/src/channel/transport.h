@@ -18,7 +18,7 @@
 #include "base/address.h"
 #include "base/buffer.h"
 #include "base/options.h"
-#include "handle.h"
+#include "base/handle.h"
 
 /* What travels with a message besides its bytes. */
 typedef struct {
@@ -41,6 +41,10 @@ typedef struct transport {
 
     /* MISSING: nobody has the name now; side[WANT_READ] then tells when to look again.  DENIED INVALID ... */
     int (*connect)(ipcio_conn *c);
+
+    /* Whether the client that accept took in has introduced itself: 0, WANT_READ, or an error, after which reading tells
+     * it again. */
+    int (*greeted)(ipcio_conn *c);
 
     /* Reading a message: start; then view, or take until all of it came; then end.
      * start  what the next message is, skipping the rest of one that was not read to its end.
@@ -83,7 +87,9 @@ struct ipcio_server {
     os_fd epoll;         /* the listener and the bell: what accept waits for */
     os_fd bell;          /* rung by closing and by stopping */
     _Atomic bool stop;   /* ipcio_server_stop was called */
-    ipcio_conn *spare;   /* made for the next client; inside the reading side */
+    /* inside the reading side: */
+    ipcio_conn *spare;   /* made for the next client */
+    ipcio_conn *strangers; /* clients that have not introduced themselves yet, by `next` */
 };
 
 struct ipcio_conn {
@@ -92,6 +98,7 @@ struct ipcio_conn {
     address address; /* of a server's connections only the text */
     options options;
     bool connected;
+    ipcio_conn *next; /* among the strangers of a server */
     _Atomic uint32_t peer_limit; /* the longest message the peer takes; 0: not told yet */
 
     struct { /* inside the reading side */

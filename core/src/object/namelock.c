@@ -11,18 +11,12 @@
  * sweeper's too knows that he is not looking at a holder. */
 enum { BYTE_HOLDER, BYTE_SWEEPER };
 
-static bool still_at(const char *path, os_fd file)
-{
-    os_identity a, b;
-    return os_identify(path, &a) == 0 && os_identify_open(file, &b) == 0 && a.device == b.device && a.number == b.number;
-}
-
 static int try_take(const char *path, os_fd *file)
 {
     int st = os_file_open(path, true, file);
     if (st != 0) return st;
     st = os_file_lock(*file, BYTE_HOLDER);
-    if (st == 0 && still_at(path, *file)) return 0;
+    if (st == 0 && os_file_at(*file, path)) return 0;
     if (st == 0)
         st = IPCIO_WANT_READ; /* it was removed meanwhile */
     else if (st == IPCIO_EXISTS && (os_file_locked(*file, BYTE_SWEEPER) || !os_file_locked(*file, BYTE_HOLDER)))
@@ -72,7 +66,7 @@ static void sweep_one(const char *name, void *context)
     if (n <= suffix || strcmp(name + n - suffix, s->suffix) != 0) return;
     if ((size_t)snprintf(path, sizeof path, "%s/%s", s->folder, name) >= sizeof path) return;
     if (os_file_open(path, false, &file) != 0) return;
-    if (os_file_lock(file, BYTE_SWEEPER) == 0 && os_file_lock(file, BYTE_HOLDER) == 0 && still_at(path, file)) {
+    if (os_file_lock(file, BYTE_SWEEPER) == 0 && os_file_lock(file, BYTE_HOLDER) == 0 && os_file_at(file, path)) {
         s->leftover(path);
         (void)os_file_remove(path);
     }

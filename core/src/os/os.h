@@ -107,12 +107,15 @@ int os_file_remove(const char *path);                    /* success when it is n
 int os_file_lock(os_fd fd, unsigned byte);
 bool os_file_locked(os_fd fd, unsigned byte); /* by another */
 
-/* What a path leads to, told from any other file for as long as it exists.  MISSING. */
+/* What a path leads to: device and number are those of no other file while it exists, and with `stamp` of none
+ * that takes its place later either, as far as the file system can tell.  MISSING. */
 typedef struct {
-    uint64_t device, number;
+    uint64_t device, number, stamp;
 } os_identity;
 int os_identify(const char *path, os_identity *identity);
-int os_identify_open(os_fd fd, os_identity *identity);
+
+/* Whether the open file is the one that the path leads to now. */
+bool os_file_at(os_fd fd, const char *path);
 
 /* Calls `each` with every file name in the directory. */
 int os_list(const char *directory, void (*each)(const char *name, void *context), void *context);

@@ -41,6 +41,7 @@ int os_set_wait(os_fd set, void **tags, int n, int64_t deadline)
     if (n > 64) n = 64;
     /* epoll counts in milliseconds: first without waiting, then poll to the nanosecond on the set itself */
     int ready = epoll_wait((int)set, events, n, 0);
+    if (ready == 0 && deadline == 0) return IPCIO_TIMEOUT;
     if (ready == 0) {
         int st = os_poll(&(os_wait){.fd = set, .want = IPCIO_WANT_READ}, 1, deadline);
         if (st < 0) return st;

@@ -10,6 +10,9 @@ int os__status(void);
 /* Makes it non-blocking and close-on-exec where it was not created so.  SYSTEM. */
 int os__prepare(int fd);
 
+/* A number that tells the file at `path` from later ones with the same inode, or `otherwise`. */
+uint64_t os__stamp(const char *path, uint64_t otherwise);
+
 /* What remains until the deadline, for ppoll and its like; NULL when that is for ever. */
 struct timespec;
 struct timespec *os__remaining(int64_t deadline, struct timespec *t);

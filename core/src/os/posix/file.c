@@ -100,23 +100,19 @@ bool os_file_locked(os_fd fd, unsigned byte)
     return fcntl((int)fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
 }
 
-static int identify(int result, const struct stat *s, os_identity *identity)
-{
-    if (result != 0) return os__status();
-    *identity = (os_identity){.device = s->st_dev, .number = s->st_ino};
-    return 0;
-}
-
 int os_identify(const char *path, os_identity *identity)
 {
     struct stat s;
-    return identify(lstat(path, &s), &s, identity);
+    if (lstat(path, &s) != 0) return os__status();
+    uint64_t time = (uint64_t)s.st_mtim.tv_sec * 1000000000u + (uint64_t)s.st_mtim.tv_nsec;
+    *identity = (os_identity){.device = s.st_dev, .number = s.st_ino, .stamp = os__stamp(path, time)};
+    return 0;
 }
 
-int os_identify_open(os_fd fd, os_identity *identity)
+bool os_file_at(os_fd fd, const char *path)
 {
-    struct stat s;
-    return identify(fstat((int)fd, &s), &s, identity);
+    struct stat a, b;
+    return fstat((int)fd, &a) == 0 && lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 int os_list(const char *directory, void (*each)(const char *name, void *context), void *context)

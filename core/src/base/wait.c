@@ -10,7 +10,7 @@
  *
  * On a busy machine spinning so soon ends and costs next to nothing, and a silent peer is not spun for at all.
  * There is none where the thread has only one processor. */
-#include "wait.h"
+#include "base/wait.h"
 
 enum { SPIN_MOST = 50000, SPIN_LEAST = 1000, SLEEP_SHORT = 100000 }; /* ns */
 enum { REST_MOST = 256 };                                            /* sleeps */
@@ -92,7 +92,7 @@ int ipcio_give_up(void *opaque, int want, int status, double seconds)
     const char *what = h->kind->give_up(h, want);
     if (status == IPCIO_TIMEOUT && seconds >= 0)
         return ipcio__fail(status, "%s: %s within %g s", h->text, what, seconds);
-    if (status == IPCIO_TIMEOUT) return ipcio__fail(status, "%s: %s now", h->text, what);
-    if (status == IPCIO_INTERRUPTED) return ipcio__fail(status, "%s: the wait was interrupted; %s", h->text, what);
+    if (status == IPCIO_TIMEOUT) return ipcio__fail(status, "%s: %s yet", h->text, what);
+    if (status == IPCIO_INTERRUPTED) return ipcio__fail(status, "%s: the wait was interrupted: %s yet", h->text, what);
     return status;
 }

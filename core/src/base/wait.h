@@ -2,7 +2,7 @@
 #ifndef IPCIO_WAIT_H
 #define IPCIO_WAIT_H
 
-#include "handle.h"
+#include "base/handle.h"
 
 /* Spins until something arrived for reading, at most for as long as that is expected to pay; `from` is now.  Inside
  * the side. */

@@ -1,5 +1,5 @@
 /* handle.c - see handle.h. */
-#include "handle.h"
+#include "base/handle.h"
 
 static os_mutex lock; /* guards all that the process has one of; held around a fork */
 static handle *all;

@@ -35,7 +35,9 @@ typedef struct {
     /* Looks, without blocking, whether repeating a call that wants to read may get further.  Inside the reading
      * side.  NULL: only the system can tell. */
     bool (*arrived)(handle *h);
-    /* Gives up what wants `want`, and says in three words what did not come: "no message". */
+    /* A message was read ahead, which the system does not tell of any more.  Inside the reading side.  NULL: never. */
+    bool (*ready)(handle *h);
+    /* Gives up what wants `want`, and says in a few words what did not happen: "no message". */
     const char *(*give_up)(handle *h, int want);
 } handle_kind;
 
@@ -56,7 +58,8 @@ struct handle {
 
     struct ipcio_set *set; /* the set it is in, */
     size_t set_index;      /* where, */
-    int set_want;          /* and for what */
+    int set_want;          /* for what, */
+    bool set_ready;        /* and whether it is ready without the system telling */
 };
 
 /* The process's one lock, for what it has one of.  A fork waits for it, so the child finds it free. */
@@ -90,6 +93,7 @@ int handle_not_open(const handle *h);
 #define HANDLE_BLOCK(h, timeout, call)                                                                         \
     do {                                                                                                       \
         int64_t deadline_ = 0;                                                                                 \
+        if ((timeout) < IPCIO_TRY) return ipcio__fail(IPCIO_INVALID, "%d is not a timeout", (timeout));        \
         for (;;) {                                                                                             \
             int want_ = (call);                                                                                \
             if (want_ <= 0 || (timeout) == IPCIO_TRY) return want_;                                            \

@@ -1,0 +1,338 @@
+"""serve: many clients, errors of handlers, all the ways to end."""
+import threading
+
+import ipcio
+import pytest
+
+
+@pytest.fixture
+def server(address):
+    with ipcio.listen(address) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    """Makes clients of the server, which another thread serves."""
+    made = []
+
+    def make():
+        made.append(ipcio.connect(server.address, 10))
+        return made[-1]
+
+    yield make
+    for conn in made:
+        conn.close()
+
+
+def test_clients_of_other_processes(script, server, in_thread):
+    code = """
+        with ipcio.connect(arguments[0], 10) as conn:
+            for i in range(100):
+                answer = conn.call(f"{arguments[1]} {i}".encode(), 10)
+                assert answer == f"hello {arguments[1]} {i}".encode(), answer
+        """
+    clients = [script(code, server.address, number) for number in range(3)]
+    serving = in_thread(server.serve, lambda request, conn: b"hello " + request)
+    for client in clients:
+        client.finish()
+    server.stop()
+    serving.result()
+
+
+def test_the_module_serves_an_address(script, address):
+    server = script("""
+        def answer(request, conn):
+            if request == b"end":
+                raise SystemExit
+            return b"hello " + request
+        ipcio.serve(arguments[0], answer, limit=1000)
+        """, address)
+    with ipcio.connect(address, 10) as conn:
+        assert conn.call(b"world", 10) == b"hello world"
+        with pytest.raises(ipcio.TooBig):
+            conn.write(bytes(1001))
+        conn.write(b"end")
+        with pytest.raises(ipcio.Closed):
+            conn.read(10)
+    assert server.finish() == []
+    with pytest.raises(ipcio.Missing):
+        ipcio.connect(address, 0)
+
+
+def test_the_handler_gets_the_connection(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: f"{type(conn).__name__} {conn.address}".encode())
+    assert client().call(b"", 10) == f"Connection {server.address}".encode()
+    server.stop()
+    serving.result()
+
+
+def test_none_is_no_answer(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: request if request != b"silence" else None)
+    conn = client()
+    conn.write(b"silence")
+    assert conn.call(b"speech", 10) == b"speech"
+    server.stop()
+    serving.result()
+
+
+def test_an_empty_answer_is_an_answer(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: b"")
+    assert client().call(b"x", 10) == b""
+    server.stop()
+    serving.result()
+
+
+def test_a_handler_may_write_by_itself(server, client, in_thread):
+    def handler(request, conn):
+        conn.write(b"1")
+        conn.write(b"2")
+        return b"3"
+
+    serving = in_thread(server.serve, handler)
+    conn = client()
+    conn.write(b"x")
+    assert [conn.read(10) for _ in range(3)] == [b"1", b"2", b"3"]
+    server.stop()
+    serving.result()
+
+
+def test_any_buffer_is_an_answer(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: memoryview(bytearray(request)))
+    assert client().call(b"x" * 100_000, 10) == b"x" * 100_000
+    server.stop()
+    serving.result()
+
+
+@pytest.mark.parametrize("wrong", ["text", 1, True, object(), bytes(1001)], ids=["str", "int", "bool", "object", "too big"])
+def test_what_is_no_answer_is_a_handlers_error(address, in_thread, wrong):
+    errors = []
+    with ipcio.listen(address, limit=1000) as server:
+        serving = in_thread(server.serve, lambda request, conn: wrong, lambda error, conn: errors.append(error))
+        with ipcio.connect(address, 10) as conn, pytest.raises(ipcio.Closed):
+            conn.call(b"x", 10)
+        server.stop()
+        serving.result()
+    assert [type(error) for error in errors] == [ipcio.TooBig if isinstance(wrong, bytes) else TypeError]
+
+
+def test_a_handlers_error_closes_that_client_only(server, client, in_thread):
+    errors = []
+
+    def handler(request, conn):
+        if request == b"fail":
+            raise ValueError("it failed")
+        return request
+
+    serving = in_thread(server.serve, handler, lambda error, conn: errors.append((error, conn)))
+    good, bad = client(), client()
+    assert good.call(b"1", 10) == b"1"
+    with pytest.raises(ipcio.Closed):
+        bad.call(b"fail", 10)
+    assert good.call(b"2", 10) == b"2"
+    assert client().call(b"3", 10) == b"3"
+    server.stop()
+    serving.result()
+    (error, conn), = errors
+    assert isinstance(error, ValueError) and str(error) == "it failed"
+    with pytest.raises(ipcio.Invalid):
+        conn.read(0)
+
+
+def test_without_on_error_there_is_one_line(server, client, in_thread, capfd):
+    def handler(request, conn):
+        raise ValueError("it failed")
+
+    serving = in_thread(server.serve, handler)
+    with pytest.raises(ipcio.Closed):
+        client().call(b"x", 10)
+    server.stop()
+    serving.result()
+    assert capfd.readouterr().err == f"{server.address}: the handler failed: ValueError: it failed\n"
+
+
+def test_an_error_in_on_error_ends_serve(server, client, in_thread):
+    def on_error(error, conn):
+        raise error
+
+    serving = in_thread(server.serve, lambda request, conn: 1 // 0, on_error)
+    first, second = client(), client()
+    with pytest.raises(ipcio.Closed):
+        first.call(b"x", 10)
+    with pytest.raises(ZeroDivisionError):
+        serving.result()
+    with pytest.raises(ipcio.Closed):
+        second.read(10)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_what_is_no_exception_ends_serve(server, client, in_thread, error):
+    def handler(request, conn):
+        raise error
+
+    serving = in_thread(server.serve, handler)
+    with pytest.raises(ipcio.Closed):
+        client().call(b"x", 10)
+    with pytest.raises(error):
+        serving.result()
+
+
+def test_a_client_that_closes_is_forgotten(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: request)
+    for _ in range(20):
+        conn = client()
+        assert conn.call(b"x", 10) == b"x"
+        conn.close()
+    assert client().call(b"y", 10) == b"y"
+    server.stop()
+    serving.result()
+
+
+def test_a_client_that_does_not_read_holds_nobody_up(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: bytes(8 << 20) if request == b"much" else request)
+    lazy, other = client(), client()
+    lazy.write(b"much")
+    for _ in range(10):
+        assert other.call(b"x", 10) == b"x"
+    assert len(lazy.read(30)) == 8 << 20
+    server.stop()
+    serving.result()
+
+
+def test_a_busy_client_leaves_others_their_turn(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: None if request == b"busy" else request)
+    busy, other, done = client(), client(), threading.Event()
+
+    def keep_busy():
+        while not done.is_set():
+            busy.write(b"busy")
+
+    flood = in_thread(keep_busy)
+    for _ in range(10):
+        assert other.call(b"x", 30) == b"x"
+    done.set()
+    flood.result()
+    server.stop()
+    serving.result()
+
+
+def test_stop_in_a_handler(server, client, in_thread):
+    def handler(request, conn):
+        server.stop()
+        return b"last"
+
+    serving = in_thread(server.serve, handler)
+    assert client().call(b"x", 10) == b"last"
+    serving.result()
+    serving = in_thread(server.serve, lambda request, conn: b"again")  # the name stayed
+    assert client().call(b"x", 10) == b"again"
+    server.stop()
+    serving.result()
+
+
+def test_stop_before_serve(server):
+    server.stop()
+    server.serve(lambda request, conn: None)
+
+
+def test_stop_keeps_the_queue_of_clients(server, client, in_thread):
+    server.stop()
+    conn = client()
+    conn.write(b"x")
+    server.serve(lambda request, conn: request)
+    serving = in_thread(server.serve, lambda request, conn: request)
+    assert conn.read(10) == b"x"
+    server.stop()
+    serving.result()
+
+
+def test_the_end_closes_all_clients(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: request)
+    clients = [client() for _ in range(5)]
+    for conn in clients:
+        assert conn.call(b"x", 10) == b"x"
+    server.stop()
+    serving.result()
+    for conn in clients:
+        with pytest.raises(ipcio.Closed):
+            conn.read(10)
+
+
+def test_close_in_a_handler(server, client, in_thread):
+    def handler(request, conn):
+        server.close()
+        return b"last"
+
+    serving = in_thread(server.serve, handler)
+    assert client().call(b"x", 10) == b"last"
+    serving.result()
+
+
+def test_close_from_a_thread(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: request)
+    assert client().call(b"x", 10) == b"x"
+    server.close()
+    serving.result()
+
+
+def test_a_handler_may_close_its_client(server, client, in_thread):
+    def handler(request, conn):
+        if request == b"end":
+            conn.close()
+        return None if request == b"end" else request
+
+    serving = in_thread(server.serve, handler)
+    first, second = client(), client()
+    with pytest.raises(ipcio.Closed):
+        first.call(b"end", 10)
+    assert second.call(b"x", 10) == b"x"
+    server.stop()
+    serving.result()
+
+
+def test_a_second_serve_is_refused(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: request)
+    conn = client()
+    assert conn.call(b"x", 10) == b"x"
+    with pytest.raises(ipcio.Invalid):
+        server.serve(lambda request, conn: request)
+    assert conn.call(b"y", 10) == b"y"
+    server.stop()
+    serving.result()
+
+
+def test_who_serves_also_accepts(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: server.accept(0))
+    with pytest.raises(ipcio.Closed):
+        client().call(b"x", 10)
+    with pytest.raises(ipcio.Invalid):
+        server.accept(0)
+    server.stop()
+    serving.result()
+
+
+def test_a_closed_server_serves_nobody(server):
+    server.close()
+    server.serve(lambda request, conn: request)
+
+
+@pytest.mark.parametrize("handler", [None, 1, "handler"])
+def test_what_is_no_handler(server, handler):
+    with pytest.raises(TypeError):
+        server.serve(handler)
+    with pytest.raises(TypeError):
+        server.serve(lambda request, conn: None, on_error=1)
+    for call in (lambda: server.serve(), lambda: server.serve(print, print, print), lambda: server.serve(handle=print)):
+        with pytest.raises(TypeError):
+            call()
+
+
+def test_a_hundred_clients(server, client, in_thread):
+    serving = in_thread(server.serve, lambda request, conn: request)
+    clients = [client() for _ in range(100)]
+    for number, conn in enumerate(clients):
+        conn.write(str(number).encode())
+    for number, conn in enumerate(clients):
+        assert conn.read(30) == str(number).encode()
+    server.stop()
+    serving.result()
