@@ -186,8 +186,7 @@ int ipcio_conn_peer(ipcio_conn *c, ipcio_peer *peer)
     int st = handle_enter(&c->base, IPCIO_WANT_READ);
     if (st != 0) return st;
     st = c->transport->peer(c, peer);
-    handle_leave(&c->base, IPCIO_WANT_READ);
-    return st;
+    return handle_leave_with(&c->base, IPCIO_WANT_READ, st);
 }
 
 /* ------------------------------------------------------------------------------------------ reading */
@@ -272,8 +271,7 @@ static int try_read(ipcio_conn *c, const void **data, size_t *size)
              ? ipcio__fail(IPCIO_INVALID, "%s: a message is being read in pieces; end that first", c->base.text)
              : read_whole(c, data, size);
     show_read_ahead(c);
-    handle_leave(&c->base, IPCIO_WANT_READ);
-    return st;
+    return handle_leave_with(&c->base, IPCIO_WANT_READ, st);
 }
 
 int ipcio_read(ipcio_conn *c, int timeout, const void **data, size_t *size)
@@ -335,8 +333,7 @@ static int try_write(ipcio_conn *c, const void *data, size_t size)
     int st = handle_enter(&c->base, IPCIO_WANT_WRITE);
     if (st != 0) return st;
     st = write_whole(c, data, size, 0);
-    handle_leave(&c->base, IPCIO_WANT_WRITE);
-    return st;
+    return handle_leave_with(&c->base, IPCIO_WANT_WRITE, st);
 }
 
 int ipcio_write(ipcio_conn *c, const void *data, size_t size, int timeout)
@@ -374,8 +371,7 @@ static int try_call(ipcio_conn *c, const void *data, size_t size, const void **a
         show_read_ahead(c);
         handle_leave(&c->base, IPCIO_WANT_READ);
     }
-    handle_leave(&c->base, IPCIO_WANT_WRITE);
-    return st;
+    return handle_leave_with(&c->base, IPCIO_WANT_WRITE, st);
 }
 
 int ipcio_call(ipcio_conn *c, const void *data, size_t size, int timeout, const void **answer, size_t *answer_size)
@@ -460,8 +456,7 @@ static int try_piece(ipcio_conn *c, piece p)
     if (st != 0) return st;
     st = side == IPCIO_WANT_READ ? read_piece(c, &p) : write_piece(c, &p);
     if (side == IPCIO_WANT_READ) show_read_ahead(c);
-    handle_leave(&c->base, side);
-    return st;
+    return handle_leave_with(&c->base, side, st);
 }
 
 int ipcio_read_start(ipcio_conn *c, int timeout, size_t *size)

@@ -195,8 +195,7 @@ static int try_accept(ipcio_server *s, ipcio_conn **conn)
     int st = handle_enter(&s->base, IPCIO_WANT_READ);
     if (st != 0) return st;
     st = accept_one(s, conn);
-    handle_leave(&s->base, IPCIO_WANT_READ);
-    return st;
+    return handle_leave_with(&s->base, IPCIO_WANT_READ, st);
 }
 
 int ipcio_accept(ipcio_server *s, int timeout, ipcio_conn **conn)

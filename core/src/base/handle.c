@@ -93,6 +93,13 @@ void handle_leave(handle *h, int side)
     clear(h, (unsigned)side);
 }
 
+int handle_leave_with(handle *h, int side, int status)
+{
+    if (status < 0 && atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED) status = handle_not_open(h);
+    handle_leave(h, side);
+    return status;
+}
+
 void handle_hold(handle *h)
 {
     atomic_fetch_or_explicit(&h->gate, GATE_SET, memory_order_acq_rel);

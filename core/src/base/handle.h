@@ -73,6 +73,9 @@ int handle_open(handle *h, const handle_kind *kind, const char *text);
 int handle_enter(handle *h, int side);
 void handle_leave(handle *h, int side);
 
+/* Leaves with the status that the call made of it.  An error that comes of closing meanwhile is told as that. */
+int handle_leave_with(handle *h, int side, int status);
+
 /* While a set holds it, a closed handle keeps its descriptors: the set still waits on them. */
 void handle_hold(handle *h);
 void handle_let_go(handle *h);
