@@ -204,7 +204,8 @@ IPCIO_API int ipcio_call(ipcio_conn *conn, const void *data, size_t size, int ti
  *   size    the length of the next message
  *   to, n   where the next piece goes and how long it may be
  *   got     how long it was: 1 to n, or 0 when the message is through
- * End drops what was not read and gives the room back.  Until then no other message can be read.
+ * End drops what was not read and gives the room back.  Until then no other message can be read.  A message that a
+ * timed out ipcio_read has begun to take can only be read whole.
  * Errors: as ipcio_read; ABORTED the writer gave the message up half way (call end, and go on); INVALID
  * buffer or end without start. */
 IPCIO_API int ipcio_read_start(ipcio_conn *conn, int timeout, size_t *size);
@@ -268,9 +269,10 @@ IPCIO_API int ipcio_wait(void *handle, int want, int64_t deadline);
  *   seconds   how long the wait was, for the message of TIMEOUT; below 0 where it does not matter */
 IPCIO_API int ipcio_give_up(void *handle, int want, int status, double seconds);
 
-/* A descriptor that is readable exactly when a reading call (accept, for a server) would not wait, and one
- * that is writable exactly when a writing call would not.  Level-triggered, for select, poll and event
- * loops; owned by the handle.  Below 0: a status. */
+/* A descriptor that is readable when there is something to read (to accept, for a server) or the end, and one
+ * that is writable when there is room.  Level-triggered, for select, poll and event loops; owned by the handle.
+ * While only a part of a message has come it is readable until a reading call has taken that in: use timeout 0.
+ * Below 0: a status. */
 IPCIO_API int ipcio_fileno(void *handle);
 IPCIO_API int ipcio_write_fileno(ipcio_conn *conn);
 
@@ -341,7 +343,7 @@ IPCIO_API int ipcio_WriteBuffer(int fd, const void *data, size_t n);
 IPCIO_API int ipcio_WriteEnd(int fd);
 
 /* Sets how often sleep functions are called, 1 to 1000 ms, for this process; 0 only asks.  Returns what
- * held before. */
+ * held before, or INVALID. */
 IPCIO_API int ipcio_SleepInterval(int ms);
 
 /* For bindings, with IPCIO_SUSPEND: completes an Open that is still waiting (repeat it while it is above

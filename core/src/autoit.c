@@ -134,7 +134,9 @@ static bool again(entry *e, void *on, int *st)
 
 int ipcio_SleepInterval(int ms)
 {
-    return ms >= 1 && ms <= 1000 ? atomic_exchange(&interval, ms) : atomic_load(&interval);
+    if (ms == 0) return atomic_load(&interval);
+    if (ms < 1 || ms > 1000) return ipcio__fail(IPCIO_INVALID, "a sleep interval is 1 to 1000 ms, not %d", ms);
+    return atomic_exchange(&interval, ms);
 }
 
 static void *handle_of(entry *e)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/wait.h"
+#include "set.h"
 
 enum { KEEP_MOST = 1 << 20 }; /* a larger buffer goes when messages that need it no longer come */
 
@@ -15,18 +15,61 @@ static ipcio_conn *conn_of(handle *h)
     return (ipcio_conn *)h;
 }
 
-/* ------------------------------------------------------------------------------------ life of a handle */
-
-static void wake(handle *h)
-{
-    if (conn_of(h)->connected) conn_of(h)->transport->wake(conn_of(h));
-}
+/* ------------------------------------------------------------------------------ a descriptor for others
+ *
+ * Reading ahead hides messages from the system, so the descriptor is a set of what the transport waits on and of
+ * a bell, which rings while a message was read ahead.  Both are made when first asked for. */
 
 static void close_fileno(ipcio_conn *c)
 {
     os_close(c->in.epoll);
     os_close(c->in.bell);
     c->in.epoll = c->in.bell = OS_NONE;
+}
+
+static void show_read_ahead(ipcio_conn *c)
+{
+    if (c->in.epoll == OS_NONE) return;
+    if (c->transport->ready(c)) os_bell_ring(c->in.bell);
+    else os_bell_clear(c->in.bell);
+}
+
+static int open_fileno(ipcio_conn *c)
+{
+    if (c->in.epoll != OS_NONE) return 0;
+    int st = os_bell_new(&c->in.bell);
+    if (st == 0) st = os_set_new(&c->in.epoll);
+    if (st == 0) st = os_set_put(c->in.epoll, c->in.bell, IPCIO_WANT_READ, c);
+    if (st == 0) st = os_set_put(c->in.epoll, c->base.side[IPCIO_WANT_READ].fd, IPCIO_WANT_READ, c);
+    if (st == 0) return 0;
+    st = ipcio__fail_os(st, "%s: cannot make a descriptor", c->base.text);
+    close_fileno(c);
+    return st;
+}
+
+static int fileno_of(handle *h, os_fd *fd)
+{
+    ipcio_conn *c = conn_of(h);
+    int st = open_fileno(c);
+    if (st == 0) show_read_ahead(c);
+    *fd = c->in.epoll;
+    return st;
+}
+
+int ipcio_write_fileno(ipcio_conn *c)
+{
+    int st = handle_enter(&c->base, IPCIO_WANT_WRITE);
+    if (st != 0) return st;
+    st = (int)c->base.side[IPCIO_WANT_WRITE].fd;
+    handle_leave(&c->base, IPCIO_WANT_WRITE);
+    return st;
+}
+
+/* ------------------------------------------------------------------------------------ life of a handle */
+
+static void wake(handle *h)
+{
+    if (conn_of(h)->connected) conn_of(h)->transport->wake(conn_of(h));
 }
 
 static void release(handle *h)
@@ -79,12 +122,7 @@ static bool ready(handle *h)
     return conn_of(h)->transport->ready(conn_of(h));
 }
 
-static const handle_kind connection_kind = {"connection", wake, release, abandon, arrived, ready, give_up};
-
-bool connection_is(const handle *h)
-{
-    return h->kind == &connection_kind;
-}
+static const handle_kind connection_kind = {"connection", wake, release, abandon, arrived, ready, fileno_of, give_up};
 
 int connection_new(const transport *t, const char *text, ipcio_conn **conn)
 {

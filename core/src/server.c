@@ -2,7 +2,7 @@
 #include <stdlib.h>
 
 #include "connection.h"
-#include "base/wait.h"
+#include "set.h"
 
 static ipcio_server *server_of(handle *h)
 {
@@ -51,7 +51,7 @@ static const char *give_up(handle *h, int want)
     return "no client";
 }
 
-static const handle_kind server_kind = {"server", wake, release, abandon, NULL, NULL, give_up};
+static const handle_kind server_kind = {"server", wake, release, abandon, NULL, NULL, NULL, give_up};
 
 /* What accept waits for: a client, or the bell. */
 static int open_waiting(ipcio_server *s)
@@ -220,27 +220,41 @@ static int answer(ipcio_conn *c, ipcio_handler *handler, void *context, int *fai
     return 0;
 }
 
+/* Takes a new client into the set.  0: done, or there is none; 1: not now, it stays in the queue. */
+static int welcome(ipcio_server *s, ipcio_set *set)
+{
+    ipcio_conn *c;
+    int st = ipcio_accept(s, IPCIO_TRY, &c);
+    if (st == 0 && (st = ipcio_set_add(set, c, IPCIO_WANT_READ)) != 0) ipcio_conn_free(c);
+    if (st == IPCIO_SYSTEM || st == IPCIO_NOMEMORY) return 1;
+    return st > 0 ? 0 : st;
+}
+
 int ipcio_serve(ipcio_server *s, ipcio_handler *handler, void *context)
 {
+    enum { RETRY = 10 }; /* ms, when descriptors or memory are used up: clients that leave give some back */
     ipcio_set *set;
     int failed = 0, st = ipcio_set_new(&set);
-    if (st == 0) st = ipcio_set_add(set, s, IPCIO_WANT_READ);
+    bool listening = false;
     while (st == 0 && failed == 0) {
         void *which;
-        ipcio_conn *c = NULL;
+        if (!listening && (st = ipcio_set_add(set, s, IPCIO_WANT_READ)) != 0) break;
+        listening = true;
         st = ipcio_set_wait(set, DEADLINE_NEVER, &which);
-        if (st == IPCIO_INTERRUPTED) st = 0, which = NULL;
-        if (st != 0 || !which) continue;
-        if (which != s) {
-            c = which;
-            if (answer(c, handler, context, &failed) < 0 || ipcio_set_add(set, c, IPCIO_WANT_READ) != 0) ipcio_conn_free(c);
-        } else {
-            st = ipcio_accept(s, IPCIO_TRY, &c);
-            if (st == 0 && (st = ipcio_set_add(set, c, IPCIO_WANT_READ)) != 0) ipcio_conn_free(c);
-            if (st > 0) st = 0;
+        if (st == IPCIO_INTERRUPTED) {
+            st = 0;
+        } else if (st == 0 && which == s) {
+            if ((st = welcome(s, set)) <= 0) continue;
+            ipcio_set_remove(set, s);
+            listening = false;
+            st = ipcio_set_wait(set, os_now() + RETRY * MILLISECOND, &which);
+            if (st == IPCIO_TIMEOUT || st == IPCIO_INTERRUPTED) st = 0;
         }
+        if (st == 0 && which && which != s &&
+            (answer(which, handler, context, &failed) < 0 || ipcio_set_add(set, which, IPCIO_WANT_READ) != 0))
+            ipcio_conn_free(which);
     }
-    for (void *h; (h = set_first(set, s));) ipcio_conn_free(h);
+    for (void *h; set && (h = set_first(set, s));) ipcio_conn_free(h);
     ipcio_set_free(set);
     if (failed) return failed;
     bool closed = atomic_load(&s->base.gate) & GATE_CLOSED;

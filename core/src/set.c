@@ -1,5 +1,5 @@
-/* set.c - waiting for one of many handles, and descriptors for other event loops. */
-#include "connection.h"
+/* set.c - waiting for one of many handles. */
+#include "set.h"
 
 #include <stdlib.h>
 
@@ -37,7 +37,7 @@ static const char *give_up(handle *h, int want)
     return "nothing";
 }
 
-static const handle_kind set_kind = {"set", wake, release, release, NULL, NULL, give_up};
+static const handle_kind set_kind = {"set", wake, release, release, NULL, NULL, NULL, give_up};
 
 int ipcio_set_new(ipcio_set **set)
 {
@@ -214,48 +214,4 @@ void ipcio_set_free(ipcio_set *s)
     handle_forget(&s->base);
     free(s->members);
     free(s);
-}
-
-/* ------------------------------------------------------------------------- descriptors for other loops */
-
-/* Inside the reading side. */
-static int open_fileno(ipcio_conn *c)
-{
-    if (c->in.epoll != OS_NONE) return 0;
-    int st = os_bell_new(&c->in.bell);
-    if (st == 0) st = os_set_new(&c->in.epoll);
-    if (st == 0) st = os_set_put(c->in.epoll, c->in.bell, IPCIO_WANT_READ, c);
-    if (st == 0) st = os_set_put(c->in.epoll, c->base.side[IPCIO_WANT_READ].fd, IPCIO_WANT_READ, c);
-    return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot make a descriptor", c->base.text);
-}
-
-void show_read_ahead(ipcio_conn *c)
-{
-    if (c->in.epoll == OS_NONE) return;
-    if (c->transport->ready(c)) os_bell_ring(c->in.bell);
-    else os_bell_clear(c->in.bell);
-}
-
-int ipcio_fileno(void *opaque)
-{
-    handle *h = opaque;
-    int st = handle_enter(h, IPCIO_WANT_READ);
-    if (st != 0) return st;
-    os_fd fd = h->side[IPCIO_WANT_READ].fd;
-    if (connection_is(h)) {
-        ipcio_conn *c = (ipcio_conn *)h;
-        if ((st = open_fileno(c)) == 0) show_read_ahead(c);
-        fd = c->in.epoll;
-    }
-    handle_leave(h, IPCIO_WANT_READ);
-    return st == 0 ? (int)fd : st;
-}
-
-int ipcio_write_fileno(ipcio_conn *c)
-{
-    int st = handle_enter(&c->base, IPCIO_WANT_WRITE);
-    if (st != 0) return st;
-    os_fd fd = c->base.side[IPCIO_WANT_WRITE].fd;
-    handle_leave(&c->base, IPCIO_WANT_WRITE);
-    return (int)fd;
 }

@@ -312,6 +312,31 @@ static void test_set(void **state)
         free_pair(&pairs[i]);
 }
 
+/* What was read ahead is seen by who adds the connection again; also when nothing was read since. */
+static void test_set_sees_what_was_read_ahead(void **state)
+{
+    struct pair pair;
+    ipcio_set *set;
+    void *which;
+    (void)state;
+    open_pair(&pair);
+    OK(ipcio_set_new(&set));
+    for (int i = 0; i < 3; i++)
+        WRITES(pair.client, "message");
+    for (int i = 0; i < 3; i++) {
+        OK(ipcio_set_add(set, pair.peer, IPCIO_WANT_READ));
+        OK(ipcio_set_add(set, pair.peer, IPCIO_WANT_READ));
+        OK(ipcio_set_wait(set, ipcio_deadline(30), &which));
+        assert_ptr_equal(which, pair.peer);
+        READS(pair.peer, "message");
+    }
+    nothing_to_read(pair.peer);
+    OK(ipcio_set_add(set, pair.peer, IPCIO_WANT_READ));
+    FAILS(TIMEOUT, ipcio_set_wait(set, ipcio_deadline(0.03), &which));
+    ipcio_set_free(set);
+    free_pair(&pair);
+}
+
 /* All that are ready get their turn, however busy one of them is. */
 static void test_set_is_fair(void **state)
 {
@@ -374,6 +399,7 @@ int main(int argc, char **argv)
         TEST(test_signals),
         TEST(test_wait_misused),
         TEST(test_set),
+        TEST(test_set_sees_what_was_read_ahead),
         TEST(test_set_is_fair),
         TEST(test_sets_and_their_handles_end_in_any_order),
     };

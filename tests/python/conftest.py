@@ -1,9 +1,11 @@
 """What the tests share: names, other processes, and a look at what each test left behind."""
+import ctypes
 import faulthandler
 import gc
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +14,14 @@ import threading
 
 import pytest
 
-LONGEST = 20  # seconds that a test may take before it is ended with a trace of all threads
+libc = ctypes.CDLL(None)
+LONGEST = 100  # seconds that a test may take before it is ended with a trace of all threads
+
+
+def end_with_parent():
+    """Has the calling process killed when the one that started it ends."""
+    PR_SET_PDEATHSIG = 1
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Script:
@@ -21,9 +30,8 @@ class Script:
     The code knows `ipcio`, its `arguments`, tell(...), which sends a line to the test, and wait(), which waits for
     the test's go()."""
 
-    PRELUDE = textwrap.dedent(f"""
-        import faulthandler, os, sys, threading
-        faulthandler.dump_traceback_later({LONGEST}, exit=True)
+    PRELUDE = textwrap.dedent("""
+        import os, sys, threading
         import ipcio
         arguments = sys.argv[1:]
         def tell(*words): print(*words, flush=True)
@@ -32,7 +40,8 @@ class Script:
 
     def __init__(self, code, *arguments):
         command = [sys.executable, "-c", self.PRELUDE + textwrap.dedent(code), *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        preexec_fn=end_with_parent)
         self.pid = self.process.pid
 
     def line(self):
@@ -56,13 +65,16 @@ class Script:
 
     def finish(self):
         """What else it told, once it has ended well."""
-        rest = self.process.communicate()[0].splitlines()
-        assert self.process.returncode == 0
+        self.process.stdin.close()
+        with self.process.stdout as stdout:
+            rest = stdout.read().splitlines()
+        assert self.process.wait() == 0
         return rest
 
     def kill(self):
         self.process.kill()
-        self.process.communicate()
+        with self.process:  # closes its pipes and waits
+            pass
 
 
 class InThread(threading.Thread):

@@ -1,39 +1,45 @@
 """Signals, forks and sudden deaths, each in a real process."""
 import os
 import signal
+import textwrap
 
 import ipcio
 import pytest
 
-OPEN = """
-    import signal, time
-    server = ipcio.listen(arguments[0])
-    other = ipcio.connect(arguments[0], 10)
-    conn = server.accept(10)
-    iFD = ipcio.InitConnection(ResourceName=arguments[0] + "-autoit")
-    """
+
+
+def opened(code):
+    """The code, with both ends of a connection at hand."""
+    return textwrap.dedent("""
+        import signal, time
+        server = ipcio.listen(arguments[0])
+        other = ipcio.connect(arguments[0], 10)
+        conn = server.accept(10)
+        iFD = ipcio.InitConnection(ResourceName=arguments[0] + "-autoit")
+        """) + textwrap.dedent(code)
+
 
 WAITS = [
     "ipcio.connect(arguments[0] + '-nobody')", "ipcio.connect(arguments[0] + '-nobody', 60)", "server.accept()",
     "server.accept(60)", "conn.read()", "conn.read(60)", "next(conn)", "conn.write(bytes(64 << 20))",
-    "conn.call(b'x')", "conn.call(b'x', 60)", "conn.read_start()", "server.serve(print)",
-    "ipcio.serve(arguments[0] + '-other', print)", "ipcio.StartConnection(iFD)",
+    "conn.call(b'x')", "conn.call(b'x', 60)", "conn.read_start()", "server.serve(nothing)",
+    "ipcio.serve(arguments[0] + '-other', nothing)", "ipcio.StartConnection(iFD)",
     "ipcio.OpenConnection(ResourceName=arguments[0] + '-nobody')",
-    "ipcio.OpenConnection(ResourceName=arguments[0] + '-autoit', fSleepFunc=print) and ipcio.StartConnection(iFD) or ipcio.ReadData(iFD)",
+    "ipcio.OpenConnection(ResourceName=arguments[0] + '-autoit', fSleepFunc=nothing) and ipcio.StartConnection(iFD) or ipcio.ReadData(iFD)",
     "ipcio.OpenConnection(ResourceName=arguments[0] + '-autoit') and ipcio.StartConnection(iFD) or ipcio.WriteData(iFD, bytes(64 << 20))",
 ]
 
 
 @pytest.mark.parametrize("wait", WAITS)
 def test_ctrl_c(script, address, wait):
-    process = script(OPEN + f"""
-        print = lambda *arguments: None
+    process = script(opened(f"""
+        nothing = lambda *arguments: None
         tell("ready")
         try:
             {wait}
         except KeyboardInterrupt:
             tell("interrupted")
-        """.replace("        ", "    ").replace("\n    print", "\nprint", 0), address)
+        """), address)
     process.expect("ready")
     process.until_asleep()
     os.kill(process.pid, signal.SIGINT)
@@ -54,19 +60,19 @@ def test_ctrl_c_without_a_handler_ends_the_script(script, address):
 
 
 def test_the_connection_is_usable_after_ctrl_c(script, address):
-    process = script(OPEN + """
-    tell("ready")
-    for wait in (conn.read, lambda: conn.write(bytes(64 << 20)), lambda: conn.call(b"x")):
-        try:
-            wait()
-        except KeyboardInterrupt:
-            tell("interrupted")
-    reader = threading.Thread(target=lambda: [other.read(), other.write(b"z")])
-    reader.start()
-    conn.write(b"y")
-    tell(conn.read(10))
-    reader.join()
-    """, address)
+    process = script(opened("""
+        tell("ready")
+        for wait in (conn.read, lambda: conn.write(bytes(64 << 20)), lambda: conn.call(b"x")):
+            try:
+                wait()
+            except KeyboardInterrupt:
+                tell("interrupted")
+        reader = threading.Thread(target=lambda: [other.read(), other.write(b"z")])
+        reader.start()
+        conn.write(b"y")
+        tell(conn.read(10))
+        reader.join()
+        """), address)
     process.expect("ready")
     for _ in range(3):
         process.until_asleep()
@@ -76,92 +82,85 @@ def test_the_connection_is_usable_after_ctrl_c(script, address):
 
 
 def test_a_signal_that_does_not_raise_does_not_end_or_prolong_a_wait(script, address):
-    process = script(OPEN + """
-    signal.signal(signal.SIGALRM, lambda *_: tell("alarm"))
-    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
-    start = time.monotonic()
-    try:
-        conn.read(0.3)
-    except ipcio.TimedOut:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        passed = time.monotonic() - start
-    tell("late" if passed > 5 else "early" if passed < 0.3 else "in time")
-    """, address)
+    process = script(opened("""
+        signal.signal(signal.SIGALRM, lambda *_: tell("alarm"))
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+        start = time.monotonic()
+        try:
+            conn.read(0.3)
+        except ipcio.TimedOut:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            passed = time.monotonic() - start
+        tell("late" if passed > 5 else "early" if passed < 0.3 else "in time")
+        """), address)
     *alarms, end = process.finish()
     assert end == "in time" and alarms and set(alarms) == {"alarm"}
 
 
 def test_a_signal_handler_may_close_the_connection(script, address):
-    process = script(OPEN + """
-    signal.signal(signal.SIGALRM, lambda *_: conn.close())
-    signal.setitimer(signal.ITIMER_REAL, 0.02)
-    try:
-        conn.read()
-    except ipcio.Invalid:
-        tell("closed")
-    """, address)
+    process = script(opened("""
+        signal.signal(signal.SIGALRM, lambda *_: conn.close())
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        try:
+            conn.read()
+        except ipcio.Invalid:
+            tell("closed")
+        """), address)
     assert process.finish() == ["closed"]
 
 
-FORK = OPEN + """
-    def in_child(*calls):
+def test_a_forked_child_has_no_handles(script, address):
+    process = script(opened("""
+        conn.fileno()
+        some = ipcio._core.new_set()
+        some.add(server, 1)
+        calls = [lambda: conn.read(0), lambda: conn.write(b"x"), lambda: conn.call(b"x"), lambda: conn.peer,
+                 lambda: next(conn), conn.fileno, conn.write_fileno, lambda: server.accept(0), server.fileno,
+                 lambda: server.serve(print), lambda: some.wait(0), lambda: ipcio.StartConnection(iFD)]
         if os.fork() == 0:
-            codes = []
             for call in calls:
                 try:
                     call()
-                    codes.append("nothing raised")
-                except ipcio.Error as error:
-                    codes.append(error.code)
-            tell(*codes)
-            os._exit(0)
+                    tell("no error")
+                except ipcio.Forked:
+                    tell("forked")
+            sys.exit()
         os.wait()
-    """
-
-
-def test_a_forked_child_has_no_handles(script, address):
-    process = script(FORK + """
-    os.read(conn.fileno(), 0) if False else conn.fileno()
-    some = ipcio._core.new_set()
-    some.add(server, 1)
-    in_child(lambda: conn.read(0), lambda: conn.write(b"x"), lambda: conn.call(b"x"), lambda: conn.peer,
-             lambda: next(conn), conn.fileno, conn.write_fileno, lambda: server.accept(0), server.fileno,
-             lambda: server.serve(print), lambda: some.wait(0), lambda: ipcio.StartConnection(iFD))
-    other.write(b"x")
-    conn.write(conn.read(10))
-    tell(other.read(10))
-    third = ipcio.connect(arguments[0], 10)
-    tell(server.accept(10).address == arguments[0])
-    """, address)
-    assert process.finish() == [" ".join(["forked"] * 12), "b'x'", "True"]
+        other.write(b"x")
+        conn.write(conn.read(10))
+        tell(other.read(10))
+        third = ipcio.connect(arguments[0], 10)
+        tell(server.accept(10).address == arguments[0])
+        """), address)
+    assert process.finish() == ["forked"] * 12 + ["b'x'", "True"]
 
 
 def test_closing_and_ending_in_a_child_leave_the_parents_alone(script, address):
-    process = script(FORK + """
-    if os.fork() == 0:
-        for handle in (conn, other, server):
-            handle.close()
-        del conn, other, server
-        sys.exit()
-    tell(os.wait()[1])
-    conn.write(b"x")
-    tell(other.read(10))
-    with ipcio.connect(arguments[0], 10), server.accept(10):
-        tell("accepted")
-    """, address)
+    process = script(opened("""
+        if os.fork() == 0:
+            for handle in (conn, other, server):
+                handle.close()
+            del conn, other, server
+            sys.exit()
+        tell(os.wait()[1])
+        conn.write(b"x")
+        tell(other.read(10))
+        with ipcio.connect(arguments[0], 10), server.accept(10):
+            tell("accepted")
+        """), address)
     assert process.finish() == ["0", "b'x'", "accepted"]
 
 
 def test_a_child_opens_handles_of_its_own(script, address):
-    process = script(FORK + """
-    if os.fork() == 0:
-        with ipcio.connect(arguments[0], 10) as mine:
-            tell(mine.call(b"from the child", 10))
-        sys.exit()
-    with server.accept(10) as child:
-        child.write(child.read(10))
-    os.wait()
-    """, address)
+    process = script(opened("""
+        if os.fork() == 0:
+            with ipcio.connect(arguments[0], 10) as mine:
+                tell(mine.call(b"from the child", 10))
+            sys.exit()
+        with server.accept(10) as child:
+            child.write(child.read(10))
+        os.wait()
+        """), address)
     assert process.finish() == ["b'from the child'"]
 
 
@@ -182,6 +181,7 @@ def test_a_killed_server_while_its_child_lives(script, address):
         os.kill(server.pid, signal.SIGKILL)
         with pytest.raises(ipcio.Closed):
             conn.read(10)
+        server.process.wait()
         with ipcio.listen(address) as new, ipcio.connect(address, 10) as again, new.accept(10) as accepted:
             again.write(b"x")
             assert accepted.read(10) == b"x"
@@ -226,13 +226,13 @@ def test_what_a_killed_client_had_sent_is_read_first(script, address):
 
 
 def test_nothing_is_inherited_by_exec(script, address):
-    process = script(OPEN + """
-    import subprocess
-    conn.fileno()
-    listing = subprocess.run([sys.executable, "-c", "import os; print(len(os.listdir('/proc/self/fd')))"],
-                             stdout=subprocess.PIPE, close_fds=False, text=True).stdout
-    tell(listing.strip())
-    """, address)
+    process = script(opened("""
+        import subprocess
+        conn.fileno()
+        listing = subprocess.run([sys.executable, "-c", "import os; print(len(os.listdir('/proc/self/fd')))"],
+                                 stdout=subprocess.PIPE, close_fds=False, text=True).stdout
+        tell(listing.strip())
+        """), address)
     plain = script("""
         import subprocess
         listing = subprocess.run([sys.executable, "-c", "import os; print(len(os.listdir('/proc/self/fd')))"],
@@ -242,7 +242,7 @@ def test_nothing_is_inherited_by_exec(script, address):
     assert process.finish() == plain.finish()
 
 
-def test_a_hundred_starts_at_once(script, address):
+def test_clients_start_before_and_after_the_server(script, address):
     client = """
         with ipcio.connect(arguments[0], 60) as conn:
             tell(conn.call(arguments[1].encode(), 60).decode())

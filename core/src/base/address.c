@@ -9,6 +9,9 @@
 
 #include "base/status.h"
 
+#define LOCAL "Local/" /* this user's names, the default */
+#define GLOBAL "Global/"
+
 static int hex_value(char c)
 {
     if (c >= '0' && c <= '9') return c - '0';
@@ -145,12 +148,12 @@ static int check_name(char *name, const char *text)
 {
     for (char *p = name; *p; p++)
         if (*p == '\\') *p = '/';
-    if (starts(name, "Global/"))
+    if (starts(name, GLOBAL))
         return ipcio__fail(IPCIO_UNSUPPORTED,
                            "\"%.200s\": names for every user (Global\\) need a folder of root's, which this machine "
                            "does not have",
                            text);
-    if (starts(name, "Local/")) memmove(name, name + 6, strlen(name + 6) + 1);
+    if (starts(name, LOCAL)) memmove(name, name + strlen(LOCAL), strlen(name + strlen(LOCAL)) + 1);
     if (!*name) return ipcio__fail(IPCIO_INVALID, "\"%.200s\": the name is empty", text);
     if (strlen(name) > ADDRESS_NAME_MAX)
         return ipcio__fail(IPCIO_INVALID, "\"%.60s...\": the name has %zu bytes, at most %d are allowed", text,
@@ -170,7 +173,7 @@ int address_parse(address *a, const char *text)
     if (length > ADDRESS_PATH_MAX)
         return ipcio__fail(IPCIO_INVALID, "\"%.60s...\": too long", text);
 
-    size_t size = strlen(a->scheme) + 3 + 3 * length + 1; /* of the text, were every byte encoded */
+    size_t size = strlen(a->scheme) + 3 + sizeof LOCAL + 3 * length; /* of the text, were every byte encoded */
     a->text = malloc(size + length + 1);
     if (!a->text) return ipcio__fail(IPCIO_NOMEMORY, "no memory for an address");
     a->name = a->text + size;
@@ -179,7 +182,9 @@ int address_parse(address *a, const char *text)
         return ipcio__fail(IPCIO_INVALID, "\"%.200s\": %%XX must be two hexadecimal digits and not 00", text);
     if (!a->path && (st = check_name(a->name, text)) != 0) return st;
 
-    int n = snprintf(a->text, size, "%s://%s", a->scheme, a->path ? "/" : "");
+    /* A name that looks like a prefix needs one before it. */
+    bool prefix = !a->path && (starts(a->name, LOCAL) || starts(a->name, GLOBAL));
+    int n = snprintf(a->text, size, "%s://%s", a->scheme, a->path ? "/" : prefix ? LOCAL : "");
     (void)address_encode(a->name + a->path, a->text + n, size - (size_t)n);
     return 0;
 }

@@ -37,6 +37,9 @@ typedef struct {
     bool (*arrived)(handle *h);
     /* A message was read ahead, which the system does not tell of any more.  Inside the reading side.  NULL: never. */
     bool (*ready)(handle *h);
+    /* A descriptor that is readable exactly when reading would not wait.  Inside the reading side.  NULL: what the side
+     * sleeps on is one. */
+    int (*fileno)(handle *h, os_fd *fd);
     /* Gives up what wants `want`, and says in a few words what did not happen: "no message". */
     const char *(*give_up)(handle *h, int want);
 } handle_kind;

@@ -85,6 +85,16 @@ int ipcio_wait(void *opaque, int want, int64_t deadline)
     return st;
 }
 
+int ipcio_fileno(void *opaque)
+{
+    handle *h = opaque;
+    int st = handle_enter(h, IPCIO_WANT_READ);
+    if (st != 0) return st;
+    os_fd fd = h->side[IPCIO_WANT_READ].fd;
+    if (h->kind->fileno) st = h->kind->fileno(h, &fd);
+    return handle_leave_with(h, IPCIO_WANT_READ, st == 0 ? (int)fd : st);
+}
+
 int ipcio_give_up(void *opaque, int want, int status, double seconds)
 {
     handle *h = opaque;

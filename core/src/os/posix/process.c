@@ -31,6 +31,7 @@ int os__status(void)
     case EPIPE: case ECONNRESET: case ENOTCONN: return IPCIO_CLOSED;
     case EACCES: case EPERM: case EROFS: case ELOOP: return IPCIO_DENIED;
     case ENOMEM: case ENOBUFS: return IPCIO_NOMEMORY;
+    case ENAMETOOLONG: return IPCIO_INVALID;
     case EINTR: return IPCIO_INTERRUPTED;
     default: return IPCIO_SYSTEM;
     }
