@@ -1,6 +1,6 @@
 """What a call costs apart from the system: instructions in C, Lua and Python, and allocations in C.
 
-    python3 bench/instructions.py
+    ./run bench --quick; eval "$(./run env)"; python3 bench/instructions.py
 
 One process is both ends of a connection, writes a message and reads it, N times and 2N times under valgrind; the
 difference over N is the cost of a pair, free of what starting and connecting cost.  The kernel's part is not

@@ -38,9 +38,11 @@ typedef double ipcio_seconds;
 
 /* A signal may also come just before the sleep, and does not end it then: so signals are looked for after
  * every wait, and no sleep is longer than this. */
+#define LONGEST_SLEEP_MS 1000
+
 static int64_t sleep_until(int64_t deadline)
 {
-    int64_t look = ipcio_deadline(1);
+    int64_t look = ipcio_deadline(LONGEST_SLEEP_MS / 1e3);
     return look < deadline ? look : deadline;
 }
 
@@ -269,12 +271,13 @@ ipcio_st WriteData(int iFD, const void *data, size_t size, size_t *written)
     return ipcio_WriteData(iFD, data, size);
 }
 
-/* Waits up to the sleep interval.  1 when it passed: call the sleep function; 0: only try again. */
-ipcio_int SleepConnection(ipcio_caller *caller, int iFD, int want)
+/* Waits, where there is a sleep function (`sleeps`) up to the sleep interval.  1 when that passed: call the function;
+ * 0: only try again. */
+ipcio_int SleepConnection(ipcio_caller *caller, int iFD, int want, int sleeps)
 {
     int st;
 
-    IPCIO_BLOCKING(st = ipcio_SleepConnection(iFD, want));
+    IPCIO_BLOCKING(st = ipcio_SleepConnection(iFD, want, sleeps ? 0 : LONGEST_SLEEP_MS));
     if (check_signals(caller)) {
         ipcio_GiveUpConnection(iFD, want, IPCIO_INTERRUPTED);
         return IPCIO_RAISED;

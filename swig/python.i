@@ -11,11 +11,16 @@
 %}
 
 %{
-/* A Connection, Server or Set.  `busy` has the sides (IPCIO_WANT_...) on which a call runs, to refuse a second one:
- * the core sees tries only, and would take it for the repeated first one. */
+#include <unistd.h>
+
+/* A Connection, Server or Set. */
 typedef struct {
     SwigPyObject swig;
+    /* The sides (IPCIO_WANT_...) on which a call runs, to refuse a second one: the core sees tries only, and
+     * would take it for the repeated first one. */
     int busy;
+    int trying; /* of these, the sides where the caller repeats the call */
+    pid_t owner;
 } handle_object;
 
 /* Nothing is needed to call back into Python. */
@@ -49,6 +54,8 @@ static int check_signals(ipcio_caller *caller)
 
 %typemap(in) ipcio_seconds
     "if (!take_timeout($input, &$1)) SWIG_fail;"
+%typemap(in) int
+    "if (!take_int($input, &$1)) SWIG_fail;"
 %typemap(in) size_t
     "if (!take_size($input, &$1)) SWIG_fail;"
 
@@ -147,7 +154,7 @@ static int check_signals(ipcio_caller *caller)
     if (!$result) {
         $result = SWIG_NewPointerObj(handle$argnum, $*1_descriptor, SWIG_POINTER_OWN);
         if ($result)
-            ((handle_object *)$result)->busy = 0;
+            open_object($result);
         else
             free(handle$argnum);
     }
@@ -251,6 +258,11 @@ WAITING(ipcio_conn::write_start, IPCIO_WANT_WRITE)
 WAITING(ipcio_conn::write_buffer, IPCIO_WANT_WRITE)
 WAITING(ipcio_conn::write_end, IPCIO_WANT_WRITE)
 WAITING(ipcio_server::accept, IPCIO_WANT_READ)
+%exception try_write %{
+    if (!begin_try(swig_obj[0], IPCIO_WANT_WRITE)) SWIG_fail;
+    $action
+    end_try(swig_obj[0], IPCIO_WANT_WRITE, result);
+%}
 
 %include "ipcio.i"
 
@@ -287,7 +299,9 @@ static void set_error(int status)
 {
     if (status == IPCIO_RAISED) return;
     int number = ipcio_system_error();
-    PyObject *class_ = class_of(status), *text = text_object(ipcio_message());
+    const char *message = ipcio_message(); /* may have been cut within a character */
+    PyObject *class_ = class_of(status);
+    PyObject *text = PyUnicode_DecodeUTF8(message, (Py_ssize_t)strlen(message), "backslashreplace");
     PyObject *error = text ? PyObject_CallFunctionObjArgs(class_, text, NULL) : NULL;
     if (error && number && PyObject_TypeCheck(error, (PyTypeObject *)PyExc_OSError)) {
         PyObject *value = PyLong_FromLong(number);
@@ -306,10 +320,19 @@ static PyObject *want_object(int want)
     return wants[want];
 }
 
+static void open_object(PyObject *self)
+{
+    handle_object *object = (handle_object *)self;
+    object->busy = object->trying = 0;
+    object->owner = getpid();
+}
+
 static int begin_call(PyObject *self, int side)
 {
-    if (!(((handle_object *)self)->busy & side)) {
-        ((handle_object *)self)->busy |= side;
+    handle_object *object = (handle_object *)self;
+    /* In a forked child no call runs; the core refuses this one. */
+    if (!(object->busy & side) || object->owner != getpid()) {
+        object->busy |= side;
         return 1;
     }
     PyErr_Format(error_class[CLASS_INVALID], "%R: another call in this direction is running", self);
@@ -319,6 +342,23 @@ static int begin_call(PyObject *self, int side)
 static void end_call(PyObject *self, int side)
 {
     ((handle_object *)self)->busy &= ~side;
+}
+
+/* The same for a call that answers what to wait for and is repeated. */
+static int begin_try(PyObject *self, int side)
+{
+    handle_object *object = (handle_object *)self;
+    if (object->trying & side) return 1;
+    if (!begin_call(self, side)) return 0;
+    object->trying |= side;
+    return 1;
+}
+
+static void end_try(PyObject *self, int side, int st)
+{
+    if (st > 0) return;
+    ((handle_object *)self)->trying &= ~side;
+    end_call(self, side);
 }
 
 static int take_timeout(PyObject *from, double *timeout)
@@ -332,6 +372,19 @@ static int take_timeout(PyObject *from, double *timeout)
         return 0;
     }
     *timeout = seconds;
+    return 1;
+}
+
+static int take_int(PyObject *from, int *value)
+{
+    int overflow;
+    long number = PyLong_AsLongAndOverflow(from, &overflow);
+    if (number == -1 && PyErr_Occurred()) return 0;
+    if (overflow || number < INT_MIN || number > INT_MAX) {
+        PyErr_Format(error_class[CLASS_INVALID], "%R: the number is too large", from);
+        return 0;
+    }
+    *value = (int)number;
     return 1;
 }
 
@@ -568,7 +621,9 @@ static PyMethodDef conn_methods[] = {
 
 static PyMethodDef server_methods[] = {
     {"serve", (PyCFunction)(void (*)(void))server_serve, METH_VARARGS | METH_KEYWORDS,
-     "serve($self, /, handler, on_error=None)\n--\n\nAnswers all clients until the server is closed or stopped."},
+     "serve($self, /, handler, on_error=None)\n--\n\n"
+     "Answers all clients until the server is closed or stopped.  handler(request, conn) returns the answer, or None.\n"
+     "An error in it closes that client, and goes to on_error(error, conn) or as a line to standard error."},
     {"__enter__", enter, METH_NOARGS, NULL},
     {"__exit__", server_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
@@ -664,7 +719,8 @@ static PyObject *evaluate(PyObject *module, const char *name, const char *code)
 
 static int make_classes(PyObject *module)
 {
-    peer_class = evaluate(module, "Peer", "__import__('collections').namedtuple('Peer', 'pid uid gid', module='ipcio')");
+    peer_class =
+        evaluate(module, "Peer", "__import__('collections').namedtuple('Peer', 'pid uid gid', module='ipcio')");
     PyObject *want = evaluate(module, "Want", "type('Want', (int,), {'__module__': __name__, '__slots__': ()})");
     for (int i = IPCIO_WANT_READ; want && i <= IPCIO_WANT_WRITE; i++)
         if (!(wants[i] = PyObject_CallFunction(want, "i", i))) return -1;
@@ -676,8 +732,12 @@ static int finish_module(PyObject *module)
 {
     PyTypeObject *conn = ((SwigPyClientData *)SWIGTYPE_p_ipcio_conn->clientdata)->pytype;
     PyTypeObject *server = ((SwigPyClientData *)SWIGTYPE_p_ipcio_server->clientdata)->pytype;
+    static PyObject *globals; /* SWIG drops its table of global variables in the end and does not free it */
 
-    if (PyObject_DelAttrString(module, "__all__") < 0 || make_errors(module) < 0 || make_classes(module) < 0 || close_type(SwigPyObject_type()) < 0 ||
+    globals = SWIG_globals();
+    Py_XINCREF(globals);
+    if (PyObject_DelAttrString(module, "__all__") < 0 || make_errors(module) < 0 || make_classes(module) < 0 ||
+        close_type(SwigPyObject_type()) < 0 ||
         make_property(conn, "address") < 0 || make_property(conn, "peer") < 0 || make_property(server, "address") < 0 ||
         finish_type(SWIGTYPE_p_ipcio_conn, "ipcio.Connection", conn_methods) < 0 ||
         finish_type(SWIGTYPE_p_ipcio_server, "ipcio.Server", server_methods) < 0 ||

@@ -293,7 +293,7 @@ IPCIO_API void ipcio_set_free(ipcio_set *set);
 /* --------------------------------------------------------------------------------- the AutoIt names
  *
  * The calls of AutoIt's IPC_IO, a thin layer over the above.  A connection is a small integer that is never
- * given twice.  A server: Init, Start (waits for a client), Read and Write, Stop (this client), Start again,
+ * given twice; one thread uses it at a time.  A server: Init, Start (waits for a client), Read and Write, Stop (this client), Start again,
  * or End.  A client: Open, Write and Read, Close.  A call in another order is INVALID. */
 
 enum ipcio_type { ipcio_cNamedPipe, ipcio_cFile, ipcio_cTCP, ipcio_cSharedMem, ipcio_cMailSlot };
@@ -347,9 +347,10 @@ IPCIO_API int ipcio_WriteEnd(int fd);
 IPCIO_API int ipcio_SleepInterval(int ms);
 
 /* For bindings, with IPCIO_SUSPEND: completes an Open that is still waiting (repeat it while it is above
- * 0), waits up to the sleep interval (0: look again; TIMEOUT: it passed; INTERRUPTED: a signal), gives up. */
+ * 0); waits up to `timeout` ms, 0 for the sleep interval (0: look again; TIMEOUT: it passed; INTERRUPTED: a signal);
+ * gives up. */
 IPCIO_API int ipcio_FinishOpenConnection(int fd);
-IPCIO_API int ipcio_SleepConnection(int fd, int want);
+IPCIO_API int ipcio_SleepConnection(int fd, int want, int timeout);
 IPCIO_API int ipcio_GiveUpConnection(int fd, int want, int status);
 
 #ifdef __cplusplus

@@ -144,11 +144,11 @@ static void *handle_of(entry *e)
     return e->conn ? (void *)e->conn : (void *)e->server;
 }
 
-int ipcio_SleepConnection(int fd, int want)
+int ipcio_SleepConnection(int fd, int want, int timeout)
 {
     entry *e = find(fd);
     if (!e) return wrong(fd, "SleepConnection", "there is no such connection");
-    return ipcio_wait(handle_of(e), want, os_now() + atomic_load(&interval) * MILLISECOND);
+    return ipcio_wait(handle_of(e), want, deadline_in(timeout ? timeout : atomic_load(&interval)));
 }
 
 int ipcio_GiveUpConnection(int fd, int want, int status)

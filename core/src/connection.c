@@ -168,6 +168,7 @@ int connection_accepted(ipcio_conn *c, const char *text)
     c->address.text = malloc(size);
     if (!c->address.text) return ipcio__fail(IPCIO_NOMEMORY, "%s: no memory for a connection", text);
     memcpy(c->address.text, text, size);
+    c->peer_known = c->transport->peer(c, &c->peer);
     c->connected = true;
     return handle_open(&c->base, &connection_kind, c->address.text);
 }
@@ -177,6 +178,7 @@ static int try_connect(ipcio_conn *c, int timeout)
     int st = handle_enter(&c->base, IPCIO_WANT_READ);
     if (st != 0) return st;
     st = c->transport->connect(c);
+    if (st == 0) c->peer_known = c->transport->peer(c, &c->peer);
     c->connected = st == 0;
     handle_leave(&c->base, IPCIO_WANT_READ);
     return st == IPCIO_MISSING && timeout != 0 ? IPCIO_WANT_READ : st;
@@ -221,10 +223,10 @@ const char *ipcio_conn_address(const ipcio_conn *c)
 
 int ipcio_conn_peer(ipcio_conn *c, ipcio_peer *peer)
 {
-    int st = handle_enter(&c->base, IPCIO_WANT_READ);
-    if (st != 0) return st;
-    st = c->transport->peer(c, peer);
-    return handle_leave_with(&c->base, IPCIO_WANT_READ, st);
+    if (atomic_load_explicit(&c->base.gate, memory_order_relaxed) & GATE_CLOSED) return handle_not_open(&c->base);
+    if (c->peer_known != 0) return ipcio__fail(c->peer_known, "%s: the system cannot tell who the peer is", c->base.text);
+    *peer = c->peer;
+    return 0;
 }
 
 /* ------------------------------------------------------------------------------------------ reading */
@@ -343,7 +345,7 @@ static int write_some(ipcio_conn *c, const void *data, size_t n, bool last)
         c->out.data = data ? data : "";
         c->out.size = n;
         c->out.taken = 0;
-    } else if (n != c->out.size) {
+    } else if (n != c->out.size || (data ? data : "") != c->out.data) {
         return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
     }
     int st = c->transport->write(c, &c->out.m, data, n, last, &c->out.taken);

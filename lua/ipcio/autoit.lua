@@ -35,7 +35,7 @@ local function repeated(sleep, want, call, fd, ...)
   repeat
     local passed = 1 -- a sleep function that yielded has let time pass
     if not yielded then
-      passed, message, code = core.SleepConnection(fd, pending.want)
+      passed, message, code = core.SleepConnection(fd, pending.want, sleep and 1 or 0)
       if not passed then return nil, message, code end
     end
     if sleep and passed == 1 then

@@ -140,7 +140,7 @@ static void test_unknown_ids(void **state)
         FAILS(INVALID, ipcio_ReadStart(ids[i]));
         FAILS(INVALID, ipcio_WriteStart(ids[i]));
         FAILS(INVALID, ipcio_FinishOpenConnection(ids[i]));
-        FAILS(INVALID, ipcio_SleepConnection(ids[i], IPCIO_WANT_READ));
+        FAILS(INVALID, ipcio_SleepConnection(ids[i], IPCIO_WANT_READ, 0));
     }
     OK(ipcio_EndConnection(again));
 }
@@ -313,19 +313,19 @@ static void test_suspend(void **state)
     assert_true(client > 0); /* though nobody serves yet */
     do /* until the interval has passed */
         assert_true((want = ipcio_FinishOpenConnection(client)) > 0);
-    while ((want = ipcio_SleepConnection(client, want)) == IPCIO_OK);
+    while ((want = ipcio_SleepConnection(client, want, 0)) == IPCIO_OK);
     FAILS(TIMEOUT, want);
     server = ipcio_InitConnection(ipcio_cNamedPipe, name, 1, IPCIO_SUSPEND, NULL, 65536);
     while ((want = ipcio_FinishOpenConnection(client)) > 0)
-        (void)ipcio_SleepConnection(client, want);
+        (void)ipcio_SleepConnection(client, want, 0);
     OK(want);
     while ((want = ipcio_StartConnection(server)) > 0)
-        (void)ipcio_SleepConnection(server, want);
+        (void)ipcio_SleepConnection(server, want, 0);
     OK(want);
     assert_int_equal(ipcio_ReadData(server, &data, &size), IPCIO_WANT_READ);
     FAILS(INTERRUPTED, ipcio_GiveUpConnection(server, IPCIO_WANT_READ, IPCIO_INTERRUPTED));
     write_text(client, "hello");
-    assert_int_equal(ipcio_SleepConnection(server, IPCIO_WANT_READ), IPCIO_OK);
+    assert_int_equal(ipcio_SleepConnection(server, IPCIO_WANT_READ, 0), IPCIO_OK);
     read_text(server, "hello");
     OK(ipcio_CloseConnection(client));
     OK(ipcio_EndConnection(server));

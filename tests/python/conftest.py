@@ -168,6 +168,12 @@ def script():
 
 
 @pytest.fixture
+def python_leaks(monkeypatch):
+    """For scripts in which Python itself leaks: in a forked child, and with daemon threads at the end."""
+    monkeypatch.setenv("ASAN_OPTIONS", os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0")
+
+
+@pytest.fixture
 def in_thread():
     return InThread
 

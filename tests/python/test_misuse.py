@@ -18,7 +18,8 @@ def server(name):
 
 
 METHODS = [(class_, name, method) for class_ in (ipcio.Connection, ipcio.Server, _core.Set)
-           for name, method in inspect.getmembers(class_, inspect.isroutine) if name in vars(class_) and name != "__new__"]
+           for name, method in inspect.getmembers(class_, inspect.isroutine)
+           if name in vars(class_) and name != "__new__"]
 METHOD_NAMES = [f"{class_.__name__}.{name}" for class_, name, _ in METHODS]
 
 
@@ -301,8 +302,9 @@ def test_pieces_in_the_wrong_order(client):
 
 def test_nothing_is_leaked():
     def wrong(conn):
-        for call in (lambda: conn.write("x"), lambda: conn.read(-1), lambda: conn.read(0), lambda: conn.write(bytes(11)),
-                     lambda: ipcio.connect("pipe://" + "x" * 300), lambda: conn.read_buffer(100)):
+        for call in (lambda: conn.write("x"), lambda: conn.read(-1), lambda: conn.read(0),
+                     lambda: conn.write(bytes(11)), lambda: conn.read_buffer(100),
+                     lambda: ipcio.connect("pipe://" + "x" * 300)):
             with pytest.raises((ipcio.Error, TypeError)):
                 call()
 

@@ -172,9 +172,9 @@ def test_the_limit(script, address):
     server.expect("ready")
     with ipcio.connect(address, 10) as conn:
         assert conn.call(bytes(1000), 10) == bytes(1000)
-        for refused in (lambda: conn.write(bytes(1001)), lambda: conn.call(bytes(1001)), lambda: conn.write_start(1001)):
+        for call in (lambda: conn.write(bytes(1001)), lambda: conn.call(bytes(1001)), lambda: conn.write_start(1001)):
             with pytest.raises(ipcio.TooBig):
-                refused()
+                call()
         assert conn.call(bytes(1000), 10) == bytes(1000)
     server.finish()
 

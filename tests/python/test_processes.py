@@ -25,8 +25,8 @@ WAITS = [
     "conn.call(b'x')", "conn.call(b'x', 60)", "conn.read_start()", "server.serve(nothing)",
     "ipcio.serve(arguments[0] + '-other', nothing)", "ipcio.StartConnection(iFD)",
     "ipcio.OpenConnection(ResourceName=arguments[0] + '-nobody')",
-    "ipcio.OpenConnection(ResourceName=arguments[0] + '-autoit', fSleepFunc=nothing) and ipcio.StartConnection(iFD) or ipcio.ReadData(iFD)",
-    "ipcio.OpenConnection(ResourceName=arguments[0] + '-autoit') and ipcio.StartConnection(iFD) or ipcio.WriteData(iFD, bytes(64 << 20))",
+    "ipcio.ReadData(client_of(iFD))", "ipcio.ReadData(client_of(iFD, nothing))",
+    "ipcio.WriteData(client_of(iFD), bytes(64 << 20))", "ipcio.WriteData(client_of(iFD, nothing), bytes(64 << 20))",
 ]
 
 
@@ -34,6 +34,10 @@ WAITS = [
 def test_ctrl_c(script, address, wait):
     process = script(opened(f"""
         nothing = lambda *arguments: None
+        def client_of(iFD, fSleepFunc=None):
+            client = ipcio.OpenConnection(ResourceName=arguments[0] + "-autoit", fSleepFunc=fSleepFunc)
+            ipcio.StartConnection(iFD)
+            return client
         tell("ready")
         try:
             {wait}
@@ -109,7 +113,7 @@ def test_a_signal_handler_may_close_the_connection(script, address):
     assert process.finish() == ["closed"]
 
 
-def test_a_forked_child_has_no_handles(script, address):
+def test_a_forked_child_has_no_handles(script, address, python_leaks):
     process = script(opened("""
         conn.fileno()
         some = ipcio._core.new_set()
@@ -135,7 +139,32 @@ def test_a_forked_child_has_no_handles(script, address):
     assert process.finish() == ["forked"] * 12 + ["b'x'", "True"]
 
 
-def test_closing_and_ending_in_a_child_leave_the_parents_alone(script, address):
+def test_a_child_forked_while_another_thread_waits(script, address, python_leaks):
+    process = script(opened("""
+        reader = threading.Thread(target=conn.read)
+        reader.start()
+        refused = False
+        while not refused:
+            try:
+                conn.read(0)
+            except ipcio.TimedOut:
+                pass
+            except ipcio.Invalid:
+                refused = True
+        if os.fork() == 0:
+            try:
+                conn.read()
+            except ipcio.Forked:
+                tell("forked")
+            os._exit(0)
+        os.wait()
+        other.write(b"x")
+        reader.join()
+        """), address)
+    assert process.finish() == ["forked"]
+
+
+def test_closing_and_ending_in_a_child_leave_the_parents_alone(script, address, python_leaks):
     process = script(opened("""
         if os.fork() == 0:
             for handle in (conn, other, server):
@@ -151,7 +180,7 @@ def test_closing_and_ending_in_a_child_leave_the_parents_alone(script, address):
     assert process.finish() == ["0", "b'x'", "accepted"]
 
 
-def test_a_child_opens_handles_of_its_own(script, address):
+def test_a_child_opens_handles_of_its_own(script, address, python_leaks):
     process = script(opened("""
         if os.fork() == 0:
             with ipcio.connect(arguments[0], 10) as mine:

@@ -104,7 +104,8 @@ def test_any_buffer_is_an_answer(server, client, in_thread):
     serving.result()
 
 
-@pytest.mark.parametrize("wrong", ["text", 1, True, object(), bytes(1001)], ids=["str", "int", "bool", "object", "too big"])
+@pytest.mark.parametrize("wrong", ["text", 1, True, object(), bytes(1001)],
+                         ids=["str", "int", "bool", "object", "too big"])
 def test_what_is_no_answer_is_a_handlers_error(address, in_thread, wrong):
     errors = []
     with ipcio.listen(address, limit=1000) as server:
@@ -195,6 +196,24 @@ def test_a_client_that_does_not_read_holds_nobody_up(server, client, in_thread):
     for _ in range(10):
         assert other.call(b"x", 10) == b"x"
     assert len(lazy.read(30)) == 8 << 20
+    server.stop()
+    serving.result()
+
+
+def test_another_thread_cannot_write_into_an_answer(server, client, in_thread):
+    served = []
+    serving = in_thread(server.serve, lambda request, conn: served.append(conn) or b"x" * (8 << 20))
+    lazy = client()
+    lazy.write(b"")
+    refused = False
+    while not refused:
+        try:
+            served and served[0].write_end(0)
+        except ipcio.Invalid as error:
+            refused = "another call" in str(error)
+    with pytest.raises(ipcio.Invalid):
+        served[0].write(b"y" * (8 << 20))
+    assert lazy.read(30) == b"x" * (8 << 20)
     server.stop()
     serving.result()
 
@@ -325,6 +344,57 @@ def test_what_is_no_handler(server, handler):
     for call in (lambda: server.serve(), lambda: server.serve(print, print, print), lambda: server.serve(handle=print)):
         with pytest.raises(TypeError):
             call()
+
+
+def test_a_lack_of_descriptors_ends_nothing(script, address):
+    script("""
+        import resource
+        with ipcio.listen(arguments[0]) as server:
+            most = max(map(int, os.listdir("/proc/self/fd"))) + 6
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            tell("ready")
+            server.serve(lambda request, conn: request)
+        """, address).expect("ready")
+    clients = [ipcio.connect(address, 10) for _ in range(20)]
+    for conn in clients:
+        conn.write(b"x")
+    for conn in clients:
+        assert conn.read(30) == b"x"
+        conn.close()
+
+
+def test_a_handlers_own_closed_connection_is_its_error(server, client, in_thread):
+    errors = []
+
+    def handler(request, conn):
+        raise ipcio.Closed("another connection")
+
+    serving = in_thread(server.serve, handler, lambda error, conn: errors.append(str(error)))
+    with pytest.raises(ipcio.Closed):
+        client().call(b"x", 10)
+    server.stop()
+    serving.result()
+    assert errors == ["another connection"]
+
+
+def test_what_a_client_sent_before_it_closed_is_handled(server, client, in_thread):
+    handled, all_of_them = [], threading.Event()
+
+    def handler(request, conn):
+        handled.append(request)
+        if len(handled) == 3:
+            all_of_them.set()
+        return b"to nobody"
+
+    conn = client()
+    for request in (b"1", b"2", b"3"):
+        conn.write(request)
+    conn.close()
+    serving = in_thread(server.serve, handler)
+    assert all_of_them.wait(10)
+    server.stop()
+    serving.result()
+    assert handled == [b"1", b"2", b"3"]
 
 
 def test_a_hundred_clients(server, client, in_thread):

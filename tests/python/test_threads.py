@@ -150,7 +150,7 @@ def test_the_last_reference_goes_while_a_call_waits(address, in_thread):
 @pytest.mark.parametrize("wait", ["conn.read()", "server.accept()", "server.serve(print)", "list(conn)",
                                   "conn.write(bytes(64 << 20))", "ipcio.StartConnection(ipcio.InitConnection())",
                                   "ipcio.connect(arguments[0] + '-nobody')"])
-def test_the_interpreter_ends_while_daemon_threads_wait(script, address, wait):
+def test_the_interpreter_ends_while_daemon_threads_wait(script, address, wait, python_leaks):
     ends = script(f"""
         server = ipcio.listen(arguments[0])
         other = ipcio.connect(arguments[0], 10)

@@ -17,8 +17,8 @@ from ._autoit import (
     StartConnection, StopConnection, WriteBuffer, WriteData, WriteEnd, WriteSize, WriteStart, cDefaultBlocking)
 from ._core import (
     DEFAULT_BUFSIZE, VERSION, Aborted, Closed, Connection, Deadlock, Denied, Error, Exists, Forked, Full, Interrupted,
-    Invalid, Missing, NoMemory, NotOwner, Orphaned, Peer, ProtocolError, Server, SleepInterval, System, TimedOut, TooBig,
-    Unsupported, cDefaultType, cFile, cMailSlot, cNamedPipe, cSharedMem, cTCP, transports)
+    Invalid, Missing, NoMemory, NotOwner, Orphaned, Peer, ProtocolError, Server, SleepInterval, System, TimedOut,
+    TooBig, Unsupported, cDefaultType, cFile, cMailSlot, cNamedPipe, cSharedMem, cTCP, transports)
 from . import _core
 from ._serve import Handler, OnError
 

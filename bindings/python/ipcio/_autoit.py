@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from . import _core
 from ._core import DEFAULT_BUFSIZE, Interrupted, Invalid, Want, cDefaultType
+from ._core import ReadData as _ReadData, WriteData as _WriteData
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -25,8 +26,9 @@ _sleep_functions: dict[int, SleepFunction] = {}
 _waiting: list[int] = []  # once for each thread that waits; changed by one step, which no other thread divides
 
 
-def InitConnection(cType: int | None = cDefaultType, ResourceName: str | None = "", bBlock: bool | None = cDefaultBlocking,
-                   fSleepFunc: SleepFunction | None = None, iBufSize: int | None = DEFAULT_BUFSIZE) -> int:
+def InitConnection(cType: int | None = cDefaultType, ResourceName: str | None = "",
+                   bBlock: bool | None = cDefaultBlocking, fSleepFunc: SleepFunction | None = None,
+                   iBufSize: int | None = DEFAULT_BUFSIZE) -> int:
     """Begins to serve the name, without waiting for a client.
 
     Not blocking, a call that would wait raises TimedOut at once.  The sleep function is called every 10 ms (see
@@ -35,8 +37,9 @@ def InitConnection(cType: int | None = cDefaultType, ResourceName: str | None = 
     return _open(_core.InitConnection, cType, ResourceName, bBlock, fSleepFunc, iBufSize)
 
 
-def OpenConnection(cType: int | None = cDefaultType, ResourceName: str | None = "", bBlock: bool | None = cDefaultBlocking,
-                   fSleepFunc: SleepFunction | None = None, iBufSize: int | None = DEFAULT_BUFSIZE) -> int:
+def OpenConnection(cType: int | None = cDefaultType, ResourceName: str | None = "",
+                   bBlock: bool | None = cDefaultBlocking, fSleepFunc: SleepFunction | None = None,
+                   iBufSize: int | None = DEFAULT_BUFSIZE) -> int:
     """Connects to the server of the name, waiting for it; the arguments are as InitConnection's."""
     iFD = _open(_core.OpenConnection, cType, ResourceName, bBlock, fSleepFunc, iBufSize)
     try:
@@ -73,12 +76,14 @@ def CloseConnection(iFD: int) -> None:
 
 def ReadData(iFD: int) -> bytes:
     """Waits for the next message and returns it."""
-    return _repeat(_core.ReadData, iFD)
+    sData = _ReadData(iFD)  # mostly it need not wait
+    return sData if type(sData) is bytes else _repeat(_ReadData, iFD)
 
 
 def WriteData(iFD: int, sData: Buffer) -> int:
     """Sends one message and returns its length."""
-    return _repeat(_core.WriteData, iFD, sData)
+    count = _WriteData(iFD, sData)
+    return count if type(count) is int else _repeat(_WriteData, iFD, sData)
 
 
 def ReadStart(iFD: int) -> None:
@@ -125,8 +130,8 @@ def _open(call: Callable[..., int], cType: int | None, ResourceName: str | None,
           fSleepFunc: SleepFunction | None, iBufSize: int | None) -> int:
     if fSleepFunc and not callable(fSleepFunc):
         raise TypeError(f"the sleep function is a {type(fSleepFunc).__name__}, not a function")
-    iFD = call(cDefaultType if cType is None else cType, ResourceName, cDefaultBlocking if bBlock is None else bool(bBlock),
-               DEFAULT_BUFSIZE if iBufSize is None else iBufSize)
+    iFD = call(cDefaultType if cType is None else cType, ResourceName,
+               cDefaultBlocking if bBlock is None else bool(bBlock), DEFAULT_BUFSIZE if iBufSize is None else iBufSize)
     if fSleepFunc:
         _sleep_functions[iFD] = fSleepFunc
     return iFD
@@ -148,10 +153,10 @@ def _repeat(call: Callable[..., _Value | Want], iFD: int, *arguments: object) ->
 
 
 def _wait(iFD: int, want: Want) -> int:
-    """Waits up to the sleep interval; true when it has passed."""
+    """Waits, up to the sleep interval if there is a sleep function; true when it has passed."""
     _waiting.append(iFD)
     try:
-        return _core.SleepConnection(iFD, want)
+        return _core.SleepConnection(iFD, want, iFD in _sleep_functions)
     finally:
         _waiting.remove(iFD)
 

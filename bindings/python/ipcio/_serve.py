@@ -1,16 +1,18 @@
 """Server.serve: all clients at once, one request at a time, in the calling thread.
 
 Every client is a generator that tries to read, lets the handler answer and tries to write.  Where it would have
-to wait it yields what for.  It yields None to let the others have their turn.
+to wait it yields what for.  It yields None to let the others have their turn.  Taking clients in is one more.
 """
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _core
-from ._core import Closed, Connection, Error, Interrupted, Invalid, Server, TimedOut, TooBig, Want
+from ._core import (
+    Closed, Connection, Error, Interrupted, Invalid, NoMemory, Server, System, TimedOut, TooBig, Want)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -19,6 +21,9 @@ Handler = Callable[[bytes, Connection], "Buffer | None"]
 OnError = Callable[[Exception, Connection], object]
 _Task = Generator["Want | None", None, None]
 _Value = TypeVar("_Value")
+
+_LATER = Want(0)  # nothing tells when: try again after RETRY seconds
+RETRY = 0.01
 
 
 def serve(server: Server, handler: Handler, on_error: OnError | None = None) -> None:
@@ -44,6 +49,7 @@ class _Loop:
         self.waiting = _core.new_set()
         self.tasks: dict[int, tuple[Server | Connection, _Task]] = {}  # by the key of the handle
         self.ready: dict[int, None] = {}  # keys, in order, of those that need not wait
+        self.later: list[int] = []  # keys of those that wait for _LATER
 
     def run(self) -> None:
         self.start(self.server, self.accept())
@@ -81,14 +87,25 @@ class _Loop:
         else:
             if want is None:
                 self.ready[key] = None
+            elif want is _LATER:
+                self.waiting.remove(handle)
+                self.later.append(key)
             else:
-                self.waiting.add(handle, want)
+                self.add(handle, want)
+
+    def add(self, handle: Server | Connection, want: Want) -> None:
+        try:
+            self.waiting.add(handle, want)
+        except Error as error:
+            if handle is self.server and not isinstance(error, Invalid):
+                raise
+            self.end(handle)  # another thread closed it just now, or there is no room for it
 
     def wait(self) -> None:
-        try:
-            self.ready[self.waiting.wait(0 if self.ready else None)] = None
-        except TimedOut:
-            pass
+        with suppress(TimedOut):
+            self.ready[self.waiting.wait(0 if self.ready else RETRY if self.later else None)] = None
+        while self.later:
+            self.ready[self.later.pop()] = None
 
     def accept(self) -> _Task:
         """Takes clients in until the server is closed or stopped."""
@@ -97,6 +114,9 @@ class _Loop:
                 conn = yield from _until_ready(_core.try_accept, self.server)
             except (Interrupted, Invalid):
                 return
+            except (System, NoMemory):  # there is no room for the client now: it stays in the queue
+                yield _LATER
+                continue
             self.start(conn, self.answer(conn))
             yield None
 
@@ -117,10 +137,12 @@ class _Loop:
             try:
                 answer = self.handler(request, conn)
                 if answer is not None:
-                    yield from _until_ready(_core.try_write, conn, answer)
-            except Closed:
-                return
+                    yield from self.write(conn, answer)
             except Exception as error:
                 conn.close()
                 self.on_error(error, conn)
                 return
+
+    def write(self, conn: Connection, answer: Buffer) -> Generator[Want, None, None]:
+        with suppress(Closed):  # what it had sent before is answered to nobody, but not lost
+            yield from _until_ready(_core.try_write, conn, answer)

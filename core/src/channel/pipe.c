@@ -237,8 +237,7 @@ static int pipe_connect(ipcio_conn *base)
 
 static int pipe_peer(ipcio_conn *c, ipcio_peer *peer)
 {
-    int st = os_local_peer(conn_of(c)->stream.fd, peer);
-    return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot tell the peer", c->base.text);
+    return os_local_peer(conn_of(c)->stream.fd, peer);
 }
 
 static void pipe_close(ipcio_conn *c)

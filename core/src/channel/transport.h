@@ -69,7 +69,7 @@ typedef struct transport {
     /* A message was read ahead: the system does not see it any more in the descriptor. */
     bool (*ready)(ipcio_conn *c);
 
-    /* UNSUPPORTED where the system cannot tell. */
+    /* Asked once, when the connection is made.  UNSUPPORTED where the system cannot tell; no message. */
     int (*peer)(ipcio_conn *c, ipcio_peer *peer);
 
     /* Wakes waiting threads of this process; then gives the descriptors back (what was sent stays readable for
@@ -98,6 +98,8 @@ struct ipcio_conn {
     address address; /* of a server's connections only the text */
     options options;
     bool connected;
+    ipcio_peer peer; /* does not change */
+    int peer_known;  /* 0, or why not */
     ipcio_conn *next; /* among the strangers of a server */
     _Atomic uint32_t peer_limit; /* the longest message the peer takes; 0: not told yet */
 

@@ -27,16 +27,25 @@ static int try_take(const char *path, os_fd *file)
 
 int namelock_take(namelock *l, const char *path)
 {
-    size_t size = strlen(path) + 1;
+    /* A dying process gives back its connections before its locks: who was told of its end may be here already. */
+    static const int64_t look_again[] = {1, 4, 16, 64}; /* ms */
+    size_t size = strlen(path) + 1, looks = 0;
     *l = (namelock){.file = OS_NONE, .path = malloc(size)};
     if (!l->path) return IPCIO_NOMEMORY;
     memcpy(l->path, path, size);
-    int st;
-    while ((st = try_take(path, &l->file)) > 0) (void)os_poll(NULL, 0, os_now() + MILLISECOND / 10);
-    if (st == 0) return 0;
-    free(l->path);
-    *l = (namelock){.file = OS_NONE};
-    return st;
+    for (;;) {
+        int st = try_take(path, &l->file);
+        int64_t pause = MILLISECOND / 10;
+        if (st == 0) return 0;
+        if (st == IPCIO_EXISTS && looks < sizeof look_again / sizeof *look_again)
+            pause = look_again[looks++] * MILLISECOND;
+        else if (st < 0) {
+            free(l->path);
+            *l = (namelock){.file = OS_NONE};
+            return st;
+        }
+        (void)os_poll(NULL, 0, os_now() + pause);
+    }
 }
 
 void namelock_abandon(namelock *l)
