@@ -214,6 +214,7 @@ IPCIO_API int ipcio_read_end(ipcio_conn *conn, int timeout);
 
 /* Writing in pieces: start with the length of the message, buffer until all of it is given, end.
  * The peer sees the message only after end; an end that comes too early gives the message up (INVALID).
+ * Each call has its own timeout; one that timed out may be repeated, and end gives the message up.
  * Errors: as ipcio_write; INVALID buffer or end without start, or more bytes than start announced. */
 IPCIO_API int ipcio_write_start(ipcio_conn *conn, size_t length, int timeout);
 IPCIO_API int ipcio_write_buffer(ipcio_conn *conn, const void *data, size_t n, int timeout);
@@ -247,7 +248,7 @@ IPCIO_API void ipcio_conn_free(ipcio_conn *conn);
  *         if ((st = ipcio_wait(conn, want, deadline)) < 0 && st != IPCIO_INTERRUPTED)
  *             return ipcio_give_up(conn, want, st, seconds);
  *
- * A `handle` below is an ipcio_conn, an ipcio_server or an ipcio_set. */
+ * A `handle` below is an ipcio_conn or an ipcio_server. */
 
 /* Nanoseconds of the monotonic clock. */
 IPCIO_API int64_t ipcio_now(void);

@@ -24,7 +24,7 @@ typedef struct {
     ipcio_conn *conn;
     /* the four steps */
     bool reading;
-    bool sizing; /* WriteStart was called, WriteSize not yet */
+    enum { NOT_WRITING, SIZING, WRITING } writing; /* WriteStart was called; WriteSize too */
     size_t size;
 } entry;
 
@@ -112,14 +112,24 @@ static bool suspends(const entry *e)
     return e->sleep == IPCIO_SUSPEND;
 }
 
+static void *handle_of(entry *e)
+{
+    return e->conn ? (void *)e->conn : (void *)e->server;
+}
+
 /* What a call does that answered `want`: below 0 end with it, 0 repeat the call, above 0 answer that. */
 static int pause_for(entry *e, void *on, int want)
 {
     if (!e->block) return ipcio_give_up(on, want, IPCIO_TIMEOUT, 0);
     if (suspends(e)) return want;
+    int fd = e->fd;
     int64_t deadline = e->sleep ? os_now() + atomic_load(&interval) * MILLISECOND : DEADLINE_NEVER;
     int st = ipcio_wait(on, want, deadline);
-    if (st == IPCIO_TIMEOUT) st = e->sleep(e->context) == 0 ? 0 : IPCIO_TIMEOUT;
+    if (st == IPCIO_TIMEOUT) {
+        st = e->sleep(e->context) == 0 ? 0 : IPCIO_TIMEOUT;
+        if (fd && (find(fd) != e || on != handle_of(e)))
+            return ipcio__fail(IPCIO_INVALID, "connection %d was closed by the sleep function", fd);
+    }
     if (st == 0 || st == IPCIO_INTERRUPTED) return 0;
     return ipcio_give_up(on, want, st == IPCIO_TIMEOUT ? IPCIO_INTERRUPTED : st, -1);
 }
@@ -137,11 +147,6 @@ int ipcio_SleepInterval(int ms)
     if (ms == 0) return atomic_load(&interval);
     if (ms < 1 || ms > 1000) return ipcio__fail(IPCIO_INVALID, "a sleep interval is 1 to 1000 ms, not %d", ms);
     return atomic_exchange(&interval, ms);
-}
-
-static void *handle_of(entry *e)
-{
-    return e->conn ? (void *)e->conn : (void *)e->server;
 }
 
 int ipcio_SleepConnection(int fd, int want, int timeout)
@@ -267,7 +272,8 @@ int ipcio_StopConnection(int fd)
     ENTRY("StopConnection", SERVER, CONNECTED);
     ipcio_conn_free(e->conn);
     e->conn = NULL;
-    e->reading = e->sizing = false;
+    e->reading = false;
+    e->writing = NOT_WRITING;
     e->state = SERVING;
     return 0;
 }
@@ -302,6 +308,7 @@ int ipcio_ReadData(int fd, const void **data, size_t *size)
 int ipcio_WriteData(int fd, const void *data, size_t size)
 {
     ENTRY("WriteData", BOTH, CONNECTED);
+    if (e->writing) return wrong(fd, "WriteData", "a message is being written in steps; call WriteEnd first");
     TRY(e->conn, ipcio_write(e->conn, data, size, IPCIO_TRY));
     return st;
 }
@@ -325,6 +332,7 @@ int ipcio_ReadSize(int fd, size_t *size)
 int ipcio_ReadBuffer(int fd, void *to, size_t n, size_t *got)
 {
     ENTRY("ReadBuffer", BOTH, CONNECTED);
+    if (!e->reading) return wrong(fd, "ReadBuffer", "call ReadStart first");
     TRY(e->conn, ipcio_read_buffer(e->conn, to, n, IPCIO_TRY, got));
     return st;
 }
@@ -332,6 +340,7 @@ int ipcio_ReadBuffer(int fd, void *to, size_t n, size_t *got)
 int ipcio_ReadEnd(int fd)
 {
     ENTRY("ReadEnd", BOTH, CONNECTED);
+    if (!e->reading) return wrong(fd, "ReadEnd", "call ReadStart first");
     e->reading = false;
     return ipcio_read_end(e->conn, IPCIO_TRY);
 }
@@ -339,23 +348,25 @@ int ipcio_ReadEnd(int fd)
 int ipcio_WriteStart(int fd)
 {
     ENTRY("WriteStart", BOTH, CONNECTED);
-    if (e->sizing) return wrong(fd, "WriteStart", "a message is being written already");
-    e->sizing = true;
+    if (e->writing) return wrong(fd, "WriteStart", "a message is being written already");
+    e->writing = SIZING;
     return 0;
 }
 
 int ipcio_WriteSize(int fd, size_t size)
 {
     ENTRY("WriteSize", BOTH, CONNECTED);
-    if (!e->sizing) return wrong(fd, "WriteSize", "no message is being written; call WriteStart first");
+    if (e->writing != SIZING)
+        return wrong(fd, "WriteSize", e->writing ? "the size was said already" : "call WriteStart first");
     TRY(e->conn, ipcio_write_start(e->conn, size, IPCIO_TRY));
-    if (st <= 0) e->sizing = false;
+    if (st <= 0) e->writing = st == 0 ? WRITING : NOT_WRITING;
     return st;
 }
 
 int ipcio_WriteBuffer(int fd, const void *data, size_t n)
 {
     ENTRY("WriteBuffer", BOTH, CONNECTED);
+    if (e->writing != WRITING) return wrong(fd, "WriteBuffer", "call WriteStart and WriteSize first");
     TRY(e->conn, ipcio_write_buffer(e->conn, data, n, IPCIO_TRY));
     return st;
 }
@@ -363,6 +374,8 @@ int ipcio_WriteBuffer(int fd, const void *data, size_t n)
 int ipcio_WriteEnd(int fd)
 {
     ENTRY("WriteEnd", BOTH, CONNECTED);
+    if (e->writing != WRITING) return wrong(fd, "WriteEnd", "call WriteStart and WriteSize first");
     TRY(e->conn, ipcio_write_end(e->conn, IPCIO_TRY));
+    if (st <= 0) e->writing = NOT_WRITING;
     return st;
 }

@@ -37,8 +37,10 @@ static void show_read_ahead(ipcio_conn *c)
 static int open_fileno(ipcio_conn *c)
 {
     if (c->in.epoll != OS_NONE) return 0;
+    process_lock();
     int st = os_bell_new(&c->in.bell);
     if (st == 0) st = os_set_new(&c->in.epoll);
+    process_unlock();
     if (st == 0) st = os_set_put(c->in.epoll, c->in.bell, IPCIO_WANT_READ, c);
     if (st == 0) st = os_set_put(c->in.epoll, c->base.side[IPCIO_WANT_READ].fd, IPCIO_WANT_READ, c);
     if (st == 0) return 0;
@@ -50,6 +52,7 @@ static int open_fileno(ipcio_conn *c)
 static int fileno_of(handle *h, os_fd *fd)
 {
     ipcio_conn *c = conn_of(h);
+    if (!c->connected) return ipcio__fail(IPCIO_INVALID, "%s: it is not connected yet", h->text);
     int st = open_fileno(c);
     if (st == 0) show_read_ahead(c);
     *fd = c->in.epoll;
@@ -89,13 +92,25 @@ static void abandon(handle *h)
 static bool arrived(handle *h)
 {
     ipcio_conn *c = conn_of(h);
-    return c->in.given || c->transport->arrived(c); /* what was given out must not move */
+    bool news = c->in.given || c->transport->arrived(c); /* what was given out must not move */
+    if (news) show_read_ahead(c);
+    return news;
+}
+
+static void end_message(ipcio_conn *c)
+{
+    c->transport->end(c);
+    c->in.state = READ_IDLE;
+    c->in.given = false;
 }
 
 /* The answer to the last call, should it still come, is late.  Inside both sides. */
 static void forget_call(ipcio_conn *c)
 {
-    if (c->calling == CALL_READING) atomic_store_explicit(&c->given_up, c->out.calls, memory_order_relaxed);
+    if (c->calling == CALL_READING) {
+        atomic_store_explicit(&c->given_up, c->out.calls, memory_order_relaxed);
+        if (c->in.state == READ_WHOLE && c->in.m.answer) end_message(c); /* it has begun to come: no later call's */
+    }
     c->calling = CALL_IDLE;
 }
 
@@ -103,12 +118,14 @@ static const char *give_up(handle *h, int want)
 {
     ipcio_conn *c = conn_of(h);
     if (!c->connected) return "nobody served the name";
-    if (handle_enter(h, IPCIO_WANT_WRITE) == 0) {
+    bool calling = atomic_load_explicit(&c->calling, memory_order_relaxed) != CALL_IDLE;
+    /* Only a call owns both sides: the other one may have another thread inside, which must not find it taken. */
+    if ((want == IPCIO_WANT_WRITE || calling) && handle_enter(h, IPCIO_WANT_WRITE) == 0) {
         if (want == IPCIO_WANT_WRITE && c->out.state == WRITE_WHOLE) {
             c->transport->abort(c);
             c->out.state = WRITE_IDLE;
         }
-        if (handle_enter(h, IPCIO_WANT_READ) == 0) {
+        if (calling && handle_enter(h, IPCIO_WANT_READ) == 0) {
             forget_call(c);
             handle_leave(h, IPCIO_WANT_READ);
         }
@@ -170,7 +187,7 @@ int connection_accepted(ipcio_conn *c, const char *text)
     memcpy(c->address.text, text, size);
     c->peer_known = c->transport->peer(c, &c->peer);
     c->connected = true;
-    return handle_open(&c->base, &connection_kind, c->address.text);
+    return handle_enlist(&c->base, &connection_kind, c->address.text);
 }
 
 static int try_connect(ipcio_conn *c, int timeout)
@@ -221,22 +238,25 @@ const char *ipcio_conn_address(const ipcio_conn *c)
     return c->address.text;
 }
 
+/* Enters a side, or both, of a connection that is one by now. */
+static int enter(ipcio_conn *c, int side)
+{
+    int st = handle_enter(&c->base, side);
+    if (st != 0 || c->connected) return st;
+    handle_leave(&c->base, side);
+    return ipcio__fail(IPCIO_INVALID, "%s: it is not connected yet", c->base.text);
+}
+
 int ipcio_conn_peer(ipcio_conn *c, ipcio_peer *peer)
 {
     if (atomic_load_explicit(&c->base.gate, memory_order_relaxed) & GATE_CLOSED) return handle_not_open(&c->base);
+    if (!c->connected) return ipcio__fail(IPCIO_INVALID, "%s: it is not connected yet", c->base.text);
     if (c->peer_known != 0) return ipcio__fail(c->peer_known, "%s: the system cannot tell who the peer is", c->base.text);
     *peer = c->peer;
     return 0;
 }
 
 /* ------------------------------------------------------------------------------------------ reading */
-
-static void end_message(ipcio_conn *c)
-{
-    c->transport->end(c);
-    c->in.state = READ_IDLE;
-    c->in.given = false;
-}
 
 /* The start of the next message that is for whoever reads. */
 static int start(ipcio_conn *c)
@@ -257,6 +277,7 @@ static int start(ipcio_conn *c)
             end_message(c);
             continue;
         }
+        if (m->answer) atomic_store_explicit(&c->given_up, m->call, memory_order_relaxed); /* follows, so that it wraps */
         atomic_store_explicit(&c->answering, m->answer ? 0 : m->call, memory_order_relaxed);
         return 0;
     }
@@ -305,7 +326,7 @@ static int read_whole(ipcio_conn *c, const void **data, size_t *size)
 
 static int try_read(ipcio_conn *c, const void **data, size_t *size)
 {
-    int st = handle_enter(&c->base, IPCIO_WANT_READ);
+    int st = enter(c, IPCIO_WANT_READ);
     if (st != 0) return st;
     st = c->in.state == READ_PIECES
              ? ipcio__fail(IPCIO_INVALID, "%s: a message is being read in pieces; end that first", c->base.text)
@@ -364,13 +385,14 @@ static int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t ca
         c->out.state = WRITE_WHOLE;
     }
     st = write_some(c, data, size, true);
+    if (st < 0 && st != IPCIO_INVALID) c->transport->abort(c); /* a frame may be half out */
     if (st == 0 || (st < 0 && st != IPCIO_INVALID)) c->out.state = WRITE_IDLE;
     return st;
 }
 
 static int try_write(ipcio_conn *c, const void *data, size_t size)
 {
-    int st = handle_enter(&c->base, IPCIO_WANT_WRITE);
+    int st = enter(c, IPCIO_WANT_WRITE);
     if (st != 0) return st;
     st = write_whole(c, data, size, 0);
     return handle_leave_with(&c->base, IPCIO_WANT_WRITE, st);
@@ -402,9 +424,9 @@ static int call_step(ipcio_conn *c, const void *data, size_t size, const void **
 
 static int try_call(ipcio_conn *c, const void *data, size_t size, const void **answer, size_t *answer_size)
 {
-    int st = handle_enter(&c->base, IPCIO_WANT_WRITE);
+    int st = enter(c, IPCIO_WANT_WRITE);
     if (st != 0) return st;
-    if ((st = handle_enter(&c->base, IPCIO_WANT_READ)) == 0) {
+    if ((st = enter(c, IPCIO_WANT_READ)) == 0) {
         st = call_step(c, data, size, answer, answer_size);
         if (st < 0) forget_call(c);
         if (st == 0) c->calling = CALL_IDLE;
@@ -473,11 +495,16 @@ static int write_piece(ipcio_conn *c, const piece *p)
                                c->base.text, (unsigned long long)p->n,
                                (unsigned long long)(c->out.m.length - c->out.done));
         if ((st = write_some(c, p->data, (size_t)p->n, false)) == 0) c->out.done += p->n;
+        if (st < 0 && st != IPCIO_INVALID) {
+            c->transport->abort(c);
+            c->out.state = WRITE_IDLE;
+        }
         return st;
     default:
         if (!open) break;
         if (c->out.done == c->out.m.length) {
             st = write_some(c, NULL, 0, true);
+            if (st < 0) c->transport->abort(c);
         } else {
             c->transport->abort(c);
             st = ipcio__fail(IPCIO_INVALID, "%s: %llu bytes of the message were still to come; it was given up",
@@ -492,7 +519,7 @@ static int write_piece(ipcio_conn *c, const piece *p)
 static int try_piece(ipcio_conn *c, piece p)
 {
     int side = p.what < WRITE_START ? IPCIO_WANT_READ : IPCIO_WANT_WRITE;
-    int st = handle_enter(&c->base, side);
+    int st = enter(c, side);
     if (st != 0) return st;
     st = side == IPCIO_WANT_READ ? read_piece(c, &p) : write_piece(c, &p);
     if (side == IPCIO_WANT_READ) show_read_ahead(c);

@@ -56,20 +56,28 @@ static const handle_kind server_kind = {"server", wake, release, abandon, NULL, 
 /* What accept waits for: a client, or the bell. */
 static int open_waiting(ipcio_server *s)
 {
+    process_lock();
     int st = os_bell_new(&s->bell);
     if (st == 0) st = os_set_new(&s->epoll);
+    process_unlock();
     if (st == 0) st = os_set_put(s->epoll, s->bell, IPCIO_WANT_READ, s);
-    if (st == 0) st = os_set_put(s->epoll, s->base.side[IPCIO_WANT_READ].fd, IPCIO_WANT_READ, s);
+    if (st == 0) st = os_set_put(s->epoll, s->listener, IPCIO_WANT_READ, s);
     s->base.side[IPCIO_WANT_READ].fd = s->epoll;
+    s->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
     return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot listen", s->address.text);
 }
 
+/* In the list before it has descriptors, so that a fork finds them all. */
 static int start(ipcio_server *s)
 {
-    int st = s->transport->listen(s);
+    int st = handle_open(&s->base, &server_kind, s->address.text);
     if (st != 0) return st;
-    if ((st = open_waiting(s)) == 0 && (st = handle_open(&s->base, &server_kind, s->address.text)) == 0) return 0;
-    release(&s->base);
+    if ((st = s->transport->listen(s)) == 0) {
+        s->base.text = s->address.text; /* which may now say what the system chose */
+        if ((st = open_waiting(s)) == 0) return 0;
+        release(&s->base);
+    }
+    handle_forget(&s->base);
     return st;
 }
 
@@ -89,12 +97,12 @@ int ipcio_listen(const char *text, const char *opts, ipcio_server **server)
         s->transport = t;
         s->address = a;
         s->options = o;
-        s->epoll = s->bell = OS_NONE;
+        s->listener = s->epoll = s->bell = OS_NONE;
         if ((st = start(s)) == 0) *server = s;
     }
     if (st != 0) {
+        address_free(s ? &s->address : &a);
         free(s);
-        address_free(&a);
     }
     return st;
 }
@@ -171,11 +179,18 @@ static int hand_out(ipcio_server *s, ipcio_conn *c, ipcio_conn **conn)
     return st;
 }
 
-/* Inside the reading side. */
+/* The bell has been heard; but a stop or close since then rings on. */
+static void quiet_bell(ipcio_server *s)
+{
+    os_bell_clear(s->bell);
+    if (atomic_load(&s->stop) || atomic_load(&s->base.gate) & GATE_CLOSED) os_bell_ring(s->bell);
+}
+
+/* Inside the reading side and the process's lock: a fork must not come between a client and its place in a list. */
 static int accept_one(ipcio_server *s, ipcio_conn **conn)
 {
     if (atomic_exchange(&s->stop, false)) {
-        os_bell_clear(s->bell);
+        quiet_bell(s);
         return ipcio__fail(IPCIO_INTERRUPTED, "%s: the server was stopped", s->address.text);
     }
     void *ready[16]; /* the server itself, or a stranger */
@@ -184,6 +199,7 @@ static int accept_one(ipcio_server *s, ipcio_conn **conn)
     for (int i = 0; st > 0 && i < n; i++) {
         ipcio_conn *c = ready[i];
         st = ready[i] == s ? take_in(s, &c) : 0;
+        if (st > 0 && ready[i] == s) quiet_bell(s); /* of a stop that was answered before it rang */
         if (st == 0) st = hand_out(s, c, conn);
     }
     return st;
@@ -194,7 +210,9 @@ static int try_accept(ipcio_server *s, ipcio_conn **conn)
     *conn = NULL;
     int st = handle_enter(&s->base, IPCIO_WANT_READ);
     if (st != 0) return st;
+    process_lock();
     st = accept_one(s, conn);
+    process_unlock();
     return handle_leave_with(&s->base, IPCIO_WANT_READ, st);
 }
 

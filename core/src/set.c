@@ -44,19 +44,15 @@ int ipcio_set_new(ipcio_set **set)
     *set = NULL;
     ipcio_set *s = calloc(1, sizeof *s);
     if (!s) return ipcio__fail(IPCIO_NOMEMORY, "no memory for a set");
+    process_lock();
     int st = os_set_new(&s->epoll);
-    if (st != 0) {
-        free(s);
-        return ipcio__fail_os(st, "cannot make a set");
-    }
-    s->base.side[IPCIO_WANT_READ].fd = s->epoll;
-    s->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
-    if ((st = handle_open(&s->base, &set_kind, "set")) == 0) {
-        *set = s;
-        return 0;
-    }
-    release(&s->base);
-    free(s);
+    if (st != 0)
+        st = ipcio__fail_os(st, "cannot make a set");
+    else if ((st = handle_enlist(&s->base, &set_kind, "set")) != 0)
+        release(&s->base);
+    process_unlock();
+    if (st == 0) *set = s;
+    else free(s);
     return st;
 }
 
@@ -75,7 +71,9 @@ static int enter_member(ipcio_set *s, handle *h)
     h->set_ready = false;
     s->members[s->count++] = h;
     handle_hold(h);
-    return 0;
+    if (!(atomic_load(&h->gate) & GATE_CLOSED)) return 0;
+    ipcio_set_remove(s, h); /* closed by another thread just before */
+    return handle_not_open(h);
 }
 
 /* Whether the system tells of all there is to read. */
@@ -92,7 +90,7 @@ static void look_ahead(ipcio_set *s, handle *h)
 
 static int watch_member(ipcio_set *s, handle *h, int want)
 {
-    if (h->side[want].fd == OS_NONE)
+    if (h->side[want].fd == OS_NONE || h->side[want].pause) /* the latter: not connected yet */
         return ipcio__fail(IPCIO_INVALID, "%s: it cannot be waited for in this way", h->text);
     int st = os_set_put(s->epoll, h->side[want].fd, h->side[want].want, h);
     if (st != 0) return ipcio__fail_os(st, "%s: cannot be waited for", h->text);

@@ -27,22 +27,27 @@ static void in_child(void)
     process_unlock();
 }
 
-int handle_open(handle *h, const handle_kind *kind, const char *text)
+int handle_enlist(handle *h, const handle_kind *kind, const char *text)
 {
     h->kind = kind;
     h->text = text;
     atomic_init(&h->gate, 0);
+    if (!hooked && os_at_fork(process_lock, process_unlock, in_child) != 0)
+        return ipcio__fail(IPCIO_NOMEMORY, "%s: the fork handler cannot be installed", text);
+    hooked = true;
+    h->before = NULL;
+    h->next = all;
+    if (all) all->before = h;
+    all = h;
+    return 0;
+}
+
+int handle_open(handle *h, const handle_kind *kind, const char *text)
+{
     process_lock();
-    int st = hooked ? 0 : os_at_fork(process_lock, process_unlock, in_child);
-    if (st == 0) {
-        hooked = true;
-        h->before = NULL;
-        h->next = all;
-        if (all) all->before = h;
-        all = h;
-    }
+    int st = handle_enlist(h, kind, text);
     process_unlock();
-    return st == 0 ? 0 : ipcio__fail(st, "%s: the fork handler cannot be installed", text);
+    return st;
 }
 
 void handle_forget(handle *h)
@@ -66,8 +71,10 @@ int handle_not_open(const handle *h)
 static void release_if_last(handle *h, unsigned gate)
 {
     if (!(gate & GATE_CLOSED) || (gate & (GATE_READ | GATE_WRITE | GATE_CLOSING | GATE_SET))) return;
+    process_lock(); /* a child forked in the middle would keep what is not closed yet */
     if (!(atomic_fetch_or_explicit(&h->gate, GATE_RELEASED, memory_order_acq_rel) & GATE_RELEASED))
         h->kind->release(h);
+    process_unlock();
 }
 
 static void clear(handle *h, unsigned bit)

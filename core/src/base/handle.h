@@ -69,8 +69,11 @@ struct handle {
 void process_lock(void);
 void process_unlock(void);
 
-/* Enters `h` in the list, open.  NOMEMORY when the fork handler cannot be installed. */
+/* Enters `h` in the list, open.  NOMEMORY when the fork handler cannot be installed.  Enlist is for who has the
+ * process's lock: descriptors are made, and kept where `abandon` finds them, under that lock, so that no fork comes
+ * between. */
 int handle_open(handle *h, const handle_kind *kind, const char *text);
+int handle_enlist(handle *h, const handle_kind *kind, const char *text);
 
 /* 0 with the side entered; INVALID closed, or the side is in use; FORKED. */
 int handle_enter(handle *h, int side);

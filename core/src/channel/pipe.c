@@ -26,7 +26,6 @@ static const char magic[8] = "ipcio p1";
 
 typedef struct {
     ipcio_server base;
-    os_fd listener;
     namelock lock;
     record record;
     char path[PATH_SIZE];
@@ -57,7 +56,10 @@ static int find_path(const address *a, char path[PATH_SIZE], char folder[PATH_SI
         n = snprintf(path, PATH_SIZE, "%s", a->name);
     } else {
         int st = os_directory(folder, PATH_SIZE);
-        if (st != 0) return ipcio__fail_os(st, "%s: the folder of names %s is not this user's own", a->text, folder);
+        if (st == IPCIO_DENIED)
+            return ipcio__fail(st, "%s: the folder of names %s must be this user's own, and no other may write to it (mode 700)",
+                               a->text, folder);
+        if (st != 0) return ipcio__fail_os(IPCIO_INVALID, "%s: the folder of names %s cannot be made", a->text, folder);
         char file[ADDRESS_FILE_MAX];
         address_file_name(a->name, file);
         n = snprintf(path, PATH_SIZE, "%s/%s" SUFFIX, folder, file);
@@ -114,13 +116,17 @@ static int bind_path(pipe_server *s, bool own_folder)
     if (st != 0) return st;
     s->record.made = 1;
     if ((st = os_file_write(s->lock.file, &s->record, sizeof s->record)) != 0) return st;
-    if ((st = os_local_listen(s->path, &s->listener)) != 0) return st;
+    process_lock();
+    st = os_local_listen(s->path, &s->base.listener);
+    process_unlock();
+    if (st != 0) return st;
     s->record.made = 2;
     if ((st = os_identify(s->path, &s->record.socket)) == 0)
         st = os_file_write(s->lock.file, &s->record, sizeof s->record);
     if (st == 0) return 0;
     (void)os_file_remove(s->path);
-    os_close(s->listener);
+    os_close(s->base.listener);
+    s->base.listener = OS_NONE;
     return st;
 }
 
@@ -139,19 +145,23 @@ static int pipe_listen(ipcio_server *base)
     if (st == IPCIO_EXISTS) return ipcio__fail(st, "%s: a live server has the name", text);
     if (st != 0) return ipcio__fail_os(st, "%s: cannot lock %s", text, lock);
 
+    record before;
+    char byte;
+    if (!folder[0] && !read_record(s->lock.file, &before) && os_file_read(s->lock.file, &byte, 1) == 0) {
+        namelock_abandon(&s->lock);
+        return ipcio__fail(IPCIO_EXISTS, "%s: %s is a file that ipcio did not create", text, lock);
+    }
     memcpy(s->record.magic, magic, sizeof magic);
     s->record.limit = base->options.limit;
     (void)snprintf(s->record.name, sizeof s->record.name, "%s", base->address.path ? "" : base->address.name);
     st = bind_path(s, folder[0] != 0);
     if (st != 0) {
         st = st == IPCIO_EXISTS
-                 ? ipcio__fail(st, "%s: a file that ipcio did not create is there; remove it if no program uses it", text)
+                 ? ipcio__fail(st, "%s: something that ipcio did not create is there, and stays", text)
                  : ipcio__fail_os(st, "%s: cannot listen at %s", text, s->path);
         namelock_drop(&s->lock);
         return st;
     }
-    base->base.side[IPCIO_WANT_READ].fd = s->listener;
-    base->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
     return 0;
 }
 
@@ -160,14 +170,14 @@ static void pipe_unlisten(ipcio_server *base)
     pipe_server *s = server_of(base);
     os_identity now;
     if (os_identify(s->path, &now) == 0 && same(now, s->record.socket)) (void)os_file_remove(s->path);
-    os_close(s->listener);
+    os_close(s->base.listener);
     namelock_drop(&s->lock);
 }
 
 static void pipe_abandon_server(ipcio_server *base)
 {
     pipe_server *s = server_of(base);
-    os_close(s->listener);
+    os_close(s->base.listener);
     namelock_abandon(&s->lock);
 }
 
@@ -175,7 +185,7 @@ static int pipe_accept(ipcio_server *base, ipcio_conn *c)
 {
     os_fd fd;
     conn_of(c)->watch = OS_NONE;
-    int st = os_local_accept(server_of(base)->listener, &fd);
+    int st = os_local_accept(base->listener, &fd);
     if (st < 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
     return st > 0 ? st : stream_open(c, fd, false);
 }
@@ -198,11 +208,15 @@ static void wait_for_server(pipe_conn *c, char path[PATH_SIZE])
 {
     int64_t *pause = &c->stream.conn.base.side[IPCIO_WANT_READ].pause;
     bool news = false;
-    if (!c->watched) {
+    if (*pause == 0) {
+        news = true; /* at first only a moment, since a watch is dear */
+    } else if (!c->watched) {
         char *slash = strrchr(path, '/');
         char kept = slash[1];
         slash[1] = 0;
+        process_lock();
         c->watched = os_watch(path, &c->watch) == 0;
+        process_unlock();
         slash[1] = kept;
         news = true; /* it may have come before the watch */
     } else {
@@ -221,7 +235,10 @@ static int pipe_connect(ipcio_conn *base)
     os_fd fd = OS_NONE;
     int st = find_path(&base->address, path, folder);
     if (st != 0) return st;
+    process_lock();
     st = os_local_connect(path, &fd);
+    if (st == 0) st = stream_open(base, fd, true);
+    process_unlock();
     if (st == IPCIO_MISSING || st > 0) wait_for_server(c, path);
     if (st == IPCIO_MISSING) return ipcio__fail(st, "%s: nobody serves the name", base->address.text);
     if (st > 0) return IPCIO_WANT_READ;
@@ -232,7 +249,7 @@ static int pipe_connect(ipcio_conn *base)
     base->base.side[IPCIO_WANT_READ].pause = 0;
     add_lock(path);
     read_limit(base, path);
-    return stream_open(base, fd, true);
+    return 0;
 }
 
 static int pipe_peer(ipcio_conn *c, ipcio_peer *peer)

@@ -29,7 +29,10 @@ static int over(stream *s, int status, const char *why)
 {
     s->in.ended = status;
     s->in.why = why;
-    if (status == IPCIO_PROTOCOL) os_shutdown(s->fd);
+    if (status == IPCIO_PROTOCOL) {
+        os_shutdown(s->fd);
+        buffer_take(&s->in.ahead, buffer_size(&s->in.ahead));
+    }
     return ipcio__fail(status, "%s: %s", s->conn.base.text, why);
 }
 
@@ -61,7 +64,12 @@ static int receive_ahead(stream *s, size_t need)
     size_t room = a->capacity ? need - buffer_size(a) : s->in.room;
     int st = buffer_reserve(a, room);
     if (st != 0) return st;
-    size_t got = 0, most = exactly(s) ? need - buffer_size(a) : a->capacity - a->tail;
+    size_t got = 0, most = a->capacity - a->tail;
+    if (exactly(s)) {
+        size_t exact = need - buffer_size(a);
+        if (s->in.left > exact) exact = s->in.left; /* the payload that is asked for */
+        if (exact < most) most = exact;
+    }
     st = os_receive(s->fd, &(os_piece){a->bytes + a->tail, most}, 1, &got);
     a->tail += got;
     return st == 0 ? 0 : not_received(s, st);
@@ -117,7 +125,7 @@ static int frame_header(stream *s, int kind)
         s->in.m = (message){.length = total, .call = get32(h + 8), .answer = h[13] & FLAG_ANSWER};
         s->in.got = 0;
         s->in.inside = true;
-        s->in.over = false;
+        s->in.over = s->in.aborted = false;
     }
     if (total != s->in.m.length || length > total - s->in.got || length > STREAM_FRAME_MAX)
         return broken(s, "a frame with a wrong length came");
@@ -128,13 +136,19 @@ static int frame_header(stream *s, int kind)
     return 0;
 }
 
+static int aborted(stream *s)
+{
+    return ipcio__fail(IPCIO_ABORTED, "%s: the writer gave the message up", s->conn.base.text);
+}
+
 /* Acts on the verdict behind a frame's payload.  ABORTED for a message that was given up. */
 static int judge(stream *s, uint8_t verdict)
 {
     s->in.verdict_due = false;
     if (verdict == VERDICT_MORE && !s->in.empty) return 0;
     s->in.over = true;
-    if (verdict == VERDICT_ABORT) return ipcio__fail(IPCIO_ABORTED, "%s: the writer gave the message up", s->conn.base.text);
+    s->in.aborted = verdict == VERDICT_ABORT;
+    if (s->in.aborted) return aborted(s);
     if (verdict == VERDICT_END && s->in.got == s->in.m.length) return 0;
     return broken(s, "a frame with a wrong verdict came");
 }
@@ -208,7 +222,8 @@ int stream_take(ipcio_conn *c, void *to, size_t n, size_t *got)
 {
     stream *s = stream_of(c);
     *got = 0;
-    int st = advance(s);
+    if (s->in.ended == IPCIO_PROTOCOL) return ipcio__fail(s->in.ended, "%s: %s", s->conn.base.text, s->in.why);
+    int st = s->in.aborted ? aborted(s) : advance(s);
     if (st != 0 || s->in.over || n == 0) return st;
     if (n > s->in.left) n = s->in.left;
 

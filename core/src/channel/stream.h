@@ -45,7 +45,8 @@ typedef struct {
         uint32_t left;    /* payload of its current frame still to come; then, */
         bool verdict_due; /* its verdict */
         bool empty;       /* that frame has no payload */
-        bool over;        /* the message's last verdict came */
+        bool over;        /* the message's last verdict came, */
+        bool aborted;     /* and was ABORT */
         int ended;        /* below 0: nothing comes any more, and */
         const char *why;
     } in;

@@ -31,7 +31,7 @@ typedef struct transport {
     const char *scheme;
     size_t server_size, conn_size; /* of its structs, which begin with ipcio_server and ipcio_conn */
 
-    /* Takes s->address and listens.  Owns nothing after an error.  EXISTS DENIED INVALID NOMEMORY SYSTEM */
+    /* Takes s->address and listens.  Owns nothing after an error.  Makes descriptors under the process's lock.  EXISTS DENIED INVALID NOMEMORY SYSTEM */
     int (*listen)(ipcio_server *s);
     /* The next client into `c`, which is zeroed but for its base.  WANT_READ; SYSTEM: the client stays queued */
     int (*accept)(ipcio_server *s, ipcio_conn *c);
@@ -84,6 +84,7 @@ struct ipcio_server {
     const transport *transport;
     address address;
     options options;
+    os_fd listener;      /* what accept takes clients from; OS_NONE until listen has made it */
     os_fd epoll;         /* the listener and the bell: what accept waits for */
     os_fd bell;          /* rung by closing and by stopping */
     _Atomic bool stop;   /* ipcio_server_stop was called */
@@ -92,12 +93,14 @@ struct ipcio_server {
     ipcio_conn *strangers; /* clients that have not introduced themselves yet, by `next` */
 };
 
+enum { CALL_IDLE, CALL_WRITING, CALL_READING };
+
 struct ipcio_conn {
     handle base;
     const transport *transport;
     address address; /* of a server's connections only the text */
     options options;
-    bool connected;
+    _Atomic bool connected;
     ipcio_peer peer; /* does not change */
     int peer_known;  /* 0, or why not */
     ipcio_conn *next; /* among the strangers of a server */
@@ -120,7 +123,7 @@ struct ipcio_conn {
         uint32_t calls;   /* how many calls were made */
     } out;
 
-    enum { CALL_IDLE, CALL_WRITING, CALL_READING } calling; /* inside both sides */
+    _Atomic int calling; /* CALL_...; changed inside both sides */
     _Atomic uint32_t given_up;  /* answers to calls up to this one come too late */
     _Atomic uint32_t answering; /* the call that was read last and is not answered yet; 0: none */
 };

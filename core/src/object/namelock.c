@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/deadline.h"
+#include "base/handle.h"
 
 /* Holder is the lock.  A sweep takes both for a moment: one who finds the holder's byte taken and the
  * sweeper's too knows that he is not looking at a holder. */
@@ -19,9 +19,11 @@ static int try_take(const char *path, os_fd *file)
     if (st == 0 && os_file_at(*file, path)) return 0;
     if (st == 0)
         st = IPCIO_WANT_READ; /* it was removed meanwhile */
-    else if (st == IPCIO_EXISTS && (os_file_locked(*file, BYTE_SWEEPER) || !os_file_locked(*file, BYTE_HOLDER)))
+    else if (st == IPCIO_EXISTS && (os_file_locked(*file, BYTE_SWEEPER) || !os_file_locked(*file, BYTE_HOLDER) ||
+                                    !os_file_at(*file, path)))
         st = IPCIO_WANT_READ;
     os_close(*file);
+    *file = OS_NONE;
     return st;
 }
 
@@ -34,7 +36,9 @@ int namelock_take(namelock *l, const char *path)
     if (!l->path) return IPCIO_NOMEMORY;
     memcpy(l->path, path, size);
     for (;;) {
+        process_lock();
         int st = try_take(path, &l->file);
+        process_unlock();
         int64_t pause = MILLISECOND / 10;
         if (st == 0) return 0;
         if (st == IPCIO_EXISTS && looks < sizeof look_again / sizeof *look_again)
@@ -50,14 +54,14 @@ int namelock_take(namelock *l, const char *path)
 
 void namelock_abandon(namelock *l)
 {
-    os_close(l->file);
+    if (l->path) os_close(l->file);
     free(l->path);
     *l = (namelock){.file = OS_NONE};
 }
 
 void namelock_drop(namelock *l)
 {
-    if (l->file != OS_NONE) (void)os_file_remove(l->path); /* before the lock ends: it is ours until then */
+    if (l->path && l->file != OS_NONE) (void)os_file_remove(l->path); /* before the lock ends: it is ours until then */
     namelock_abandon(l);
 }
 

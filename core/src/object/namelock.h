@@ -12,8 +12,8 @@
 #include "os/os.h"
 
 typedef struct {
-    os_fd file; /* its contents belong to the holder; OS_NONE: not held */
-    char *path;
+    os_fd file; /* its contents belong to the holder */
+    char *path; /* NULL: not held, nor being taken */
 } namelock;
 
 /* Takes the name whose file is `path`.  EXISTS another holds it; DENIED NOMEMORY SYSTEM.  No message. */
