@@ -33,7 +33,8 @@ local function encode(options)
   local list = {}
   for name, value in pairs(options) do
     local text = option_text[type(value)]
-    if type(name) ~= "string" or not text then
+    if type(name) ~= "string" then error("options need names, such as {limit = 1000}", 0) end
+    if not text then
       error(("option '%s' is a %s; a string, number or boolean is needed"):format(name, type(value)), 0)
     end
     list[#list + 1] = escape(name) .. "=" .. escape(text(value))
@@ -71,6 +72,11 @@ function ipcio.connect(address, timeout, options)
   return core.connect(address, options and encode(options), timeout)
 end
 
+local function check_on_error(options)
+  local kind = type(options.on_error)
+  if kind ~= "function" and kind ~= "nil" then error(("on_error is a %s; a function is needed"):format(kind), 3) end
+end
+
 ---@alias ipcio.Handler fun(request: string, conn: ipcio.Connection): string?
 
 --- Listens at the address and answers every client with handler(request, conn), until the handler closes or
@@ -88,6 +94,7 @@ function ipcio.serve(address, handler, options)
   if options ~= nil then
     check(options, "table", 3, "serve")
     for name, value in pairs(options) do listening[name] = value end
+    check_on_error(options)
     listening.on_error = nil
   end
   local server <close>, message, code = ipcio.listen(address, listening)
@@ -99,8 +106,8 @@ end
 ---@field accept fun(self: ipcio.Server, timeout?: number): ipcio.Connection?, string?, string? waits for the next client
 ---@field address fun(self: ipcio.Server): string the address, with what the system chose filled in
 ---@field fileno fun(self: ipcio.Server): integer?, string?, string? a descriptor that is readable while a client waits
----@field stop fun(self: ipcio.Server) ends the running serve, or the next one; the name and the queue of clients stay
----@field close fun(self: ipcio.Server) gives the name back; connections go on; may be repeated
+---@field stop fun(self: ipcio.Server): true ends the running serve, or the next one; the name and the queue of clients stay
+---@field close fun(self: ipcio.Server): true gives the name back; connections go on; may be repeated
 local Server = core.Server
 
 --- Answers every client: see ipcio.serve.
@@ -111,7 +118,13 @@ local Server = core.Server
 ---@return string? code
 function Server:serve(handler, options)
   check(handler, "function", 1, "serve")
-  if options ~= nil then check(options, "table", 2, "serve") end
+  if options ~= nil then
+    check(options, "table", 2, "serve")
+    check_on_error(options)
+    for name in pairs(options) do
+      if name ~= "on_error" then error(("no option '%s' here; there is: on_error"):format(name), 2) end
+    end
+  end
   return serve.run(self, handler, options)
 end
 
@@ -134,7 +147,7 @@ end
 ---@field address fun(self: ipcio.Connection): string
 ---@field fileno fun(self: ipcio.Connection): integer?, string?, string? a descriptor that is readable while read would not wait
 ---@field write_fileno fun(self: ipcio.Connection): integer?, string?, string? one that is writable while write would not wait
----@field close fun(self: ipcio.Connection) ends the connection; may be repeated
+---@field close fun(self: ipcio.Connection): true ends the connection; may be repeated
 local Connection = core.Connection
 
 local function next_message(conn)

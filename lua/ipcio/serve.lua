@@ -62,6 +62,15 @@ local Tasks = {
   end,
 }
 
+local GRACE = 5 -- seconds, for answers that are under way when the server ends
+
+local function writing(tasks)
+  for _, task in pairs(tasks) do
+    if task.watched == core.WANT_WRITE then return true end
+  end
+  return false
+end
+
 --- Serves until the server is closed or stopped; then all its clients are closed.
 ---@param server ipcio.Server
 ---@param handler ipcio.Handler
@@ -108,7 +117,7 @@ function serve.run(server, handler, options)
     step(task)
   end
 
-  local server_key = core.key(server)
+  local server_key, ended = core.key(server), nil
   local watched, message, code = set:add(server, core.WANT_READ)
   if not watched then return nil, message, code end
   while true do
@@ -119,18 +128,24 @@ function serve.run(server, handler, options)
     if not which and code ~= "timeout" then return nil, message, code end
     if which and which ~= server_key then step(tasks[which]) end
     for _, task in ipairs(round) do step(task) end
-    if which == server_key or not watched then
+    if not ended and (which == server_key or not watched) then
       local conn, refusal, problem = core.try_accept(server)
       if conn then start(conn) end
-      if problem == "interrupted" or problem == "invalid" then return true end -- stopped, closed
-      if problem == "system" or problem == "nomemory" then
+      if problem == "interrupted" or problem == "invalid" then -- stopped, closed
+        set:remove(server)
+        ended = os.time()
+      elseif problem == "system" or problem == "nomemory" then
         set:remove(server) -- no room for the client now: it stays in the queue, for the next round
         watched, rest = false, rest or interval
       elseif problem then
         return nil, refusal, problem
-      else
+      elseif not ended then
         watched = watched or set:add(server, core.WANT_READ)
       end
+    end
+    if ended then
+      if not writing(tasks) or os.difftime(os.time(), ended) > GRACE then return true end
+      rest = rest or interval
     end
   end
 end

@@ -18,10 +18,6 @@ libc = ctypes.CDLL(None)
 LONGEST = 100  # seconds that a test may take before it is ended with a trace of all threads
 
 
-def end_with_parent():
-    """Has the calling process killed when the one that started it ends."""
-    PR_SET_PDEATHSIG = 1
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Script:
@@ -31,7 +27,8 @@ class Script:
     the test's go()."""
 
     PRELUDE = textwrap.dedent("""
-        import os, sys, threading
+        import ctypes, os, signal, sys, threading
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # ends with the test: no preexec_fn, which forks without exec
         import ipcio
         arguments = sys.argv[1:]
         def tell(*words): print(*words, flush=True)
@@ -40,8 +37,7 @@ class Script:
 
     def __init__(self, code, *arguments):
         command = [sys.executable, "-c", self.PRELUDE + textwrap.dedent(code), *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        preexec_fn=end_with_parent)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.pid = self.process.pid
 
     def line(self):

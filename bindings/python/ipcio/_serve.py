@@ -6,6 +6,7 @@ to wait it yields what for.  It yields None to let the others have their turn.  
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,7 @@ _Value = TypeVar("_Value")
 
 _LATER = Want(0)  # nothing tells when: try again after RETRY seconds
 RETRY = 0.01
+GRACE = 5.0  # seconds, for answers that are under way when the server ends
 
 
 def serve(server: Server, handler: Handler, on_error: OnError | None = None) -> None:
@@ -50,6 +52,8 @@ class _Loop:
         self.tasks: dict[int, tuple[Server | Connection, _Task]] = {}  # by the key of the handle
         self.ready: dict[int, None] = {}  # keys, in order, of those that need not wait
         self.later: list[int] = []  # keys of those that wait for _LATER
+        self.writing: set[int] = set()  # keys of those whose answer is under way
+        self.ended: float | None = None  # when the server was closed or stopped
 
     def run(self) -> None:
         self.start(self.server, self.accept())
@@ -59,7 +63,9 @@ class _Loop:
                 for key in list(self.ready):
                     self.step(key)
                 if accepting not in self.tasks:
-                    return
+                    self.ended = self.ended or time.monotonic()
+                    if not self.writing or time.monotonic() - self.ended > GRACE:
+                        return
                 self.wait()
         finally:
             for handle, _ in list(self.tasks.values()):
@@ -73,6 +79,7 @@ class _Loop:
     def end(self, handle: Server | Connection) -> None:
         key = _core.key(handle)
         del self.tasks[key]
+        self.writing.discard(key)
         self.waiting.remove(handle)
         if handle is not self.server:
             handle.close()
@@ -85,6 +92,7 @@ class _Loop:
         except StopIteration:
             self.end(handle)
         else:
+            (self.writing.add if want == _core.WANT_WRITE else self.writing.discard)(key)
             if want is None:
                 self.ready[key] = None
             elif want is _LATER:
@@ -103,7 +111,7 @@ class _Loop:
 
     def wait(self) -> None:
         with suppress(TimedOut):
-            self.ready[self.waiting.wait(0 if self.ready else RETRY if self.later else None)] = None
+            self.ready[self.waiting.wait(0 if self.ready else RETRY if self.later or self.ended else None)] = None
         while self.later:
             self.ready[self.later.pop()] = None
 
