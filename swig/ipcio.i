@@ -144,7 +144,8 @@ typedef struct {} ipcio_set;
     ipcio_int write_fileno() { return ipcio_write_fileno($self); }
     ipcio_st peer(ipcio_peer *peer);
     const char *address();
-    ipcio_ok close() { ipcio_conn_close($self); return 0; }
+    %rename(close) shut; /* the functions' own names are taken */
+    ipcio_ok shut() { ipcio_conn_close($self); return 0; }
 }
 
 %extend ipcio_server {
@@ -157,8 +158,10 @@ typedef struct {} ipcio_set;
     }
     ipcio_int fileno() { return ipcio_fileno($self); }
     const char *address();
-    ipcio_ok stop() { ipcio_server_stop($self); return 0; }
-    ipcio_ok close() { ipcio_server_close($self); return 0; }
+    %rename(stop) halt;
+    ipcio_ok halt() { ipcio_server_stop($self); return 0; }
+    %rename(close) shut;
+    ipcio_ok shut() { ipcio_server_close($self); return 0; }
 }
 
 /* serve stands on a set, in the language itself: its handlers cannot be called through the core. */

@@ -18,8 +18,6 @@ libc = ctypes.CDLL(None)
 LONGEST = 100  # seconds that a test may take before it is ended with a trace of all threads
 
 
-
-
 class Script:
     """Python code that runs in a process of its own.
 

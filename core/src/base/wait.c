@@ -5,14 +5,15 @@
  * So each side of a handle learns from its own waits:
  *
  *  - it begins to spin, for SPIN_MOST at a time, when it slept no longer than a wake-up takes;
- *  - each spin that saw nothing halves the next, down to none;
+ *  - a spin that saw nothing halves the next, and a second one in a row ends it;
  *  - each such failure in a row also doubles the number of sleeps before it is tried again.
  *
- * On a busy machine spinning so soon ends and costs next to nothing, and a silent peer is not spun for at all.
- * There is none where the thread has only one processor. */
+ * On a busy machine, and where both sides are bound to one processor, spinning so soon ends and costs next to
+ * nothing; a silent peer is not spun for at all.  What this thread alone is bound to tells nothing: the peer may be
+ * bound elsewhere.  There is none where the machine has only one processor. */
 #include "base/wait.h"
 
-enum { SPIN_MOST = 50000, SPIN_LEAST = 1000, SLEEP_SHORT = 100000 }; /* ns */
+enum { SPIN_MOST = 50000, SLEEP_SHORT = 100000 }; /* ns */
 enum { REST_MOST = 256 };                                            /* sleeps */
 
 static int processors(void)
@@ -42,7 +43,7 @@ bool wait_spin(handle *h, int want, int64_t from, int64_t deadline)
         *spin = SPIN_MOST;
         h->side[want].rest_most = 0;
     } else { /* too late is no better than never: this thread lost its processor meanwhile */
-        *spin = *spin / 2 < SPIN_LEAST ? 0 : *spin / 2;
+        *spin = h->side[want].rest_most ? 0 : *spin / 2;
         int rest = h->side[want].rest_most * 2 + 1;
         h->side[want].rest_most = rest < REST_MOST ? rest : REST_MOST;
         h->side[want].rest = h->side[want].rest_most;

@@ -5,6 +5,7 @@
 
 enum { FRAME_HELLO = 1, FRAME_FIRST, FRAME_NEXT };
 enum { VERDICT_ABORT, VERDICT_MORE, VERDICT_END };
+enum { GATHER = (OS_PIECES_MAX - 1) / 2 }; /* frames that one system call sends */
 enum { FLAG_ANSWER = 1, HELLO_SIZE = STREAM_HELLO - STREAM_HEADER - 1 };
 
 static stream *stream_of(ipcio_conn *c)
@@ -315,42 +316,76 @@ static void frame(stream *s, const message *m, int kind, size_t size, uint8_t ve
     s->out.zeros = false;
 }
 
-/* Sends what is left of the frame under way, whose payload lies at `data`. */
-static int push(stream *s, const void *data)
+/* What the next frame takes of the `left` bytes at hand; `last`: they end the message.  False: there is none. */
+static bool next_frame(size_t left, bool last, size_t *size, uint8_t *verdict)
 {
-    size_t whole = s->out.head_size + s->out.size + 1;
-    if (s->out.zeros) data = zeros;
-    while (s->out.sent < whole) {
-        os_piece all[3] = {{s->out.head, s->out.head_size}, {(void *)(uintptr_t)data, s->out.size}, {&s->out.verdict, 1}};
-        size_t done = s->out.sent, sent = 0;
-        int first = 0;
-        while (done >= all[first].size) done -= all[first++].size;
-        all[first].bytes = (uint8_t *)all[first].bytes + done;
-        all[first].size -= done;
-        int st = os_send(s->fd, all + first, 3 - first, &sent);
-        if (st > 0) return st;
-        if (st == IPCIO_CLOSED) return ipcio__fail(st, "%s: the peer has closed the connection", s->conn.base.text);
-        if (st < 0) return ipcio__fail_os(st, "%s: cannot write", s->conn.base.text);
-        s->out.sent += sent;
-        s->out.greeted = true;
+    *size = left < STREAM_FRAME_MAX ? left : STREAM_FRAME_MAX;
+    *verdict = last && *size == left ? VERDICT_END : VERDICT_MORE;
+    return *size > 0 || *verdict == VERDICT_END;
+}
+
+/* Sends once: what is left of the frame under way, whose payload lies at `data`, and with it the frames behind it,
+ * whose payload follows there, `behind` bytes. */
+static int push(stream *s, const uint8_t *data, size_t behind, bool last)
+{
+    uint8_t joints[GATHER][1 + STREAM_HEADER]; /* a frame's verdict and the next one's header */
+    os_piece all[OS_PIECES_MAX] = {{s->out.head, s->out.head_size}, {(void *)(uintptr_t)data, s->out.size}};
+    size_t size = s->out.size, done = s->out.sent, sent = 0;
+    uint8_t verdict = s->out.verdict;
+    int n = 2, first = 0;
+    for (int i = 0; i < GATHER; i++) {
+        joints[i][0] = verdict;
+        all[n++] = (os_piece){joints[i], 1};
+        data += size;
+        if (verdict != VERDICT_MORE || i == GATHER - 1 || !next_frame(behind, last, &size, &verdict)) break;
+        put_frame(joints[i] + 1, &s->out.m, FRAME_NEXT, size);
+        all[n - 1].size += STREAM_HEADER;
+        all[n++] = (os_piece){(void *)(uintptr_t)data, size};
+        behind -= size;
     }
-    s->out.frame = false;
+    while (done >= all[first].size) done -= all[first++].size;
+    all[first].bytes = (uint8_t *)all[first].bytes + done;
+    all[first].size -= done;
+    int st = os_send(s->fd, all + first, n - first, &sent);
+    if (st > 0) return st;
+    if (st == IPCIO_CLOSED) return ipcio__fail(st, "%s: the peer has closed the connection", s->conn.base.text);
+    if (st < 0) return ipcio__fail_os(st, "%s: cannot write", s->conn.base.text);
+    s->out.sent += sent;
+    s->out.greeted = true;
     return 0;
+}
+
+/* Sends what an abort left to be sent. */
+static int push_zeros(stream *s)
+{
+    int st = 0;
+    size_t whole = s->out.head_size + s->out.size + 1;
+    while (st == 0 && s->out.sent < whole) st = push(s, zeros, 0, false);
+    if (st == 0) s->out.frame = false;
+    return st;
 }
 
 int stream_write(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken)
 {
     stream *s = stream_of(c);
-    int st = s->out.frame && s->out.zeros ? push(s, NULL) : 0; /* what an abort left to be sent */
+    int st = s->out.frame && s->out.zeros ? push_zeros(s) : 0;
+    size_t over = 0; /* bytes that are out of the frame that is next */
     while (st == 0) {
         if (!s->out.frame) {
-            size_t size = n - *taken < STREAM_FRAME_MAX ? n - *taken : STREAM_FRAME_MAX;
-            bool end = last && *taken + size == n;
-            if (size == 0 && !end) break;
-            frame(s, m, s->out.begun ? FRAME_NEXT : FRAME_FIRST, size, end ? VERDICT_END : VERDICT_MORE);
+            size_t size;
+            uint8_t verdict;
+            if (!next_frame(n - *taken, last, &size, &verdict)) break;
+            frame(s, m, s->out.begun ? FRAME_NEXT : FRAME_FIRST, size, verdict);
+            s->out.sent = over;
         }
-        if ((st = push(s, (const uint8_t *)data + *taken)) != 0) break;
+        size_t whole = s->out.head_size + s->out.size + 1;
+        if (s->out.sent < whole) {
+            st = push(s, (const uint8_t *)data + *taken, n - *taken - s->out.size, last);
+            continue;
+        }
+        over = s->out.sent - whole;
         *taken += s->out.size;
+        s->out.frame = false;
         s->out.begun = s->out.verdict != VERDICT_END;
         if (!s->out.begun) break;
     }
@@ -369,7 +404,7 @@ void stream_abort(ipcio_conn *c)
     s->out.verdict = VERDICT_ABORT;
     s->out.zeros = true;
     s->out.begun = false;
-    (void)push(s, NULL);
+    (void)push_zeros(s);
 }
 
 /* ------------------------------------------------------------------------------------------ both */

@@ -60,7 +60,7 @@ typedef struct transport {
 
     /* Writing: the next bytes of message `m`, of which m->length will come in all.  *taken counts up; it may fall
      * short of n only with WANT_WRITE.  `last` shows the message to the peer once they are taken.
-     * abort: the message begun is not to be seen by the peer; cannot fail, sends what it must later. */
+     * abort, also after an error of write: the message begun is not to be seen by the peer; cannot fail, sends what it must later. */
     int (*write)(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken);
     void (*abort)(ipcio_conn *c);
 

@@ -26,7 +26,7 @@ int64_t os_now(void);
 /* A pause of some tens of cycles inside a spinning loop. */
 void os_relax(void);
 
-/* How many processors this thread may run on, at least 1. */
+/* How many processors are in use, at least 1. */
 int os_processors(void);
 
 /* A mutex; all zero bytes is an unlocked one. */
@@ -83,7 +83,7 @@ typedef struct {
     void *bytes;
     size_t size;
 } os_piece;
-enum { OS_PIECES_MAX = 8 };
+enum { OS_PIECES_MAX = 33 };
 int os_send(os_fd fd, const os_piece *pieces, int n, size_t *sent);
 int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got);
 

@@ -111,12 +111,31 @@ static struct msghdr message(struct iovec *v, const os_piece *pieces, int n)
     return (struct msghdr){.msg_iov = v, .msg_iovlen = (size_t)n};
 }
 
+/* Up to so many bytes it is cheaper to copy them to one place than to let the system look at several. */
+enum { FLAT = 1024 };
+
+/* How many bytes there are, all copied to `flat`; 0: more than fit. */
+static size_t flatten(uint8_t *flat, const os_piece *pieces, int n)
+{
+    size_t size = 0;
+    for (int i = 0; i < n; i++) {
+        if (pieces[i].size > FLAT - size) return 0;
+        if (pieces[i].size) memcpy(flat + size, pieces[i].bytes, pieces[i].size);
+        size += pieces[i].size;
+    }
+    return size;
+}
+
 int os_send(os_fd fd, const os_piece *pieces, int n, size_t *sent)
 {
     struct iovec v[OS_PIECES_MAX];
-    struct msghdr m = message(v, pieces, n);
+    struct msghdr m = {0};
+    uint8_t flat[FLAT];
+    size_t size = flatten(flat, pieces, n);
+    if (size == 0) m = message(v, pieces, n);
     for (;;) {
-        ssize_t r = sendmsg((int)fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t r = size ? send((int)fd, flat, size, MSG_NOSIGNAL | MSG_DONTWAIT)
+                         : sendmsg((int)fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (r >= 0) {
             *sent = (size_t)r;
             return 0;

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -55,8 +54,7 @@ void os_relax(void)
 
 int os_processors(void)
 {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
 _Static_assert(sizeof(pthread_mutex_t) <= sizeof(os_mutex), "os_mutex has no room for a mutex");
