@@ -202,7 +202,7 @@ A descriptor that is readable exactly when a read would not wait; level-triggere
 --
 
 A descriptor that is writable exactly when a write would not wait; level-triggered."
-%feature("docstring") ipcio_conn::close "close($self, /)
+%feature("docstring") ipcio_conn::shut "close($self, /)
 --
 
 Ends the connection; the peer still reads what was sent.  Wakes threads that wait on it."
@@ -218,11 +218,11 @@ Waits for the next client and returns its Connection."
 --
 
 A descriptor that is readable exactly when an accept would not wait; level-triggered."
-%feature("docstring") ipcio_server::stop "stop($self, /)
+%feature("docstring") ipcio_server::halt "stop($self, /)
 --
 
 Ends a running serve, or the next one; the name and the queue of clients stay."
-%feature("docstring") ipcio_server::close "close($self, /)
+%feature("docstring") ipcio_server::shut "close($self, /)
 --
 
 Gives the name back and wakes threads that wait in accept or serve.  Connections go on."
