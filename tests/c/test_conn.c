@@ -337,6 +337,52 @@ static void test_late_answer_is_dropped(void **state)
     free_pair(&pair);
 }
 
+/* Its beginning was there when the call was given up. */
+static void test_late_answer_that_had_begun(void **state)
+{
+    struct pair pair;
+    const void *answer;
+    size_t size;
+    (void)state;
+    open_pair(&pair);
+    assert_int_equal(ipcio_call(pair.client, "slow", 4, IPCIO_TRY, &answer, &size), IPCIO_WANT_READ);
+    READS(pair.peer, "slow");
+    OK(ipcio_write_start(pair.peer, 4, LONG_MS));
+    OK(ipcio_write_buffer(pair.peer, "la", 2, LONG_MS));
+    assert_int_equal(ipcio_call(pair.client, "slow", 4, IPCIO_TRY, &answer, &size), IPCIO_WANT_READ);
+    FAILS(TIMEOUT, ipcio_give_up(pair.client, IPCIO_WANT_READ, IPCIO_TIMEOUT, 1));
+    OK(ipcio_write_buffer(pair.peer, "te", 2, LONG_MS));
+    OK(ipcio_write_end(pair.peer, LONG_MS));
+    FAILS(TIMEOUT, ipcio_call(pair.client, "fast", 4, 0, &answer, &size));
+    READS(pair.peer, "fast");
+    WRITES(pair.peer, "late as well");
+    WRITES(pair.peer, "news");
+    READS(pair.client, "news");
+    free_pair(&pair);
+}
+
+/* What may be called while a connect is still waiting: nothing that needs the peer. */
+static void test_not_connected_yet(void **state)
+{
+    ipcio_conn *conn = NULL;
+    ipcio_peer peer;
+    ipcio_set *set;
+    const void *data;
+    size_t size;
+    (void)state;
+    assert_int_equal(ipcio_connect(fresh(), NULL, IPCIO_TRY, &conn), IPCIO_WANT_READ);
+    FAILS(INVALID, ipcio_read(conn, 0, &data, &size));
+    FAILS(INVALID, ipcio_write(conn, "x", 1, 0));
+    FAILS(INVALID, ipcio_call(conn, "x", 1, 0, &data, &size));
+    FAILS(INVALID, ipcio_write_start(conn, 1, 0));
+    FAILS(INVALID, ipcio_conn_peer(conn, &peer));
+    FAILS(INVALID, ipcio_fileno(conn));
+    OK(ipcio_set_new(&set));
+    FAILS(INVALID, ipcio_set_add(set, conn, IPCIO_WANT_READ));
+    ipcio_set_free(set);
+    ipcio_conn_free(conn);
+}
+
 static void test_call_step_by_step(void **state)
 {
     struct pair pair;
@@ -519,6 +565,8 @@ int main(int argc, char **argv)
         TEST(test_pieces_in_the_wrong_order),
         TEST(test_message_given_up),
         TEST(test_late_answer_is_dropped),
+        TEST(test_late_answer_that_had_begun),
+        TEST(test_not_connected_yet),
         TEST(test_call_step_by_step),
         TEST(test_close_delivers_first),
         TEST(test_close_with_unread_input),

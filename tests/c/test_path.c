@@ -171,6 +171,23 @@ static void test_foreign_files_stay(void **state)
     close(fd);
 }
 
+/* Nor is a file that only has the name that ipcio's lock would have. */
+static void test_foreign_lock_file_stays(void **state)
+{
+    const char *path = fresh_path(), *lock = text_of("%s.lock", path);
+    char text[16] = "";
+    ipcio_server *server;
+    int fd = open(lock, O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+    (void)state;
+    assert_int_equal(write(fd, "precious", 8), 8);
+    FAILS(EXISTS, ipcio_listen(at_path(path), NULL, &server));
+    assert_non_null(strstr(ipcio_message(), lock));
+    assert_int_equal(pread(fd, text, sizeof text, 0), 8);
+    assert_string_equal(text, "precious");
+    assert_int_not_equal(inode(lock), 0);
+    close(fd);
+}
+
 /* A dead ipcio server's socket is taken over, but not when somebody has put something else there. */
 static void test_stale_socket_at_a_path(void **state)
 {
@@ -268,6 +285,7 @@ int main(int argc, char **argv)
         TEST(test_socket_at_a_path),       TEST(test_long_path),
         TEST(test_long_file_name),         TEST(test_long_ipcio_dir),
         TEST(test_untrusted_ipcio_dir),    TEST(test_foreign_files_stay),
+        TEST(test_foreign_lock_file_stays),
         TEST(test_stale_socket_at_a_path), TEST(test_replaced_while_serving),
         TEST(test_other_users_are_kept_out), TEST(test_files_are_this_users),
     };

@@ -222,6 +222,35 @@ static void test_duplex(void **state)
     ipcio_server_free(server);
 }
 
+static int reading_in_vain(void *opaque)
+{
+    const void *data;
+    size_t size;
+    for (int i = 0; i < 2000; i++) {
+        int st = ipcio_read(opaque, 0, &data, &size);
+        if (st != IPCIO_TIMEOUT) return st;
+    }
+    return 0;
+}
+
+/* A reader whose timeouts pass is no trouble to the one who writes. */
+static void test_timeouts_of_a_reader(void **state)
+{
+    struct pair pair;
+    struct thread thread;
+    const void *data;
+    size_t size;
+    (void)state;
+    open_pair(&pair);
+    begin(&thread, reading_in_vain, pair.client);
+    for (int i = 0; i < 2000; i++) {
+        OK(ipcio_write(pair.client, "x", 1, LONG_MS));
+        OK(ipcio_read(pair.peer, LONG_MS, &data, &size));
+    }
+    OK(end(&thread));
+    free_pair(&pair);
+}
+
 static int calling(void *address)
 {
     ipcio_conn *conn;
@@ -295,6 +324,7 @@ int main(int argc, char **argv)
         TEST(test_stop_wakes_serve),
         TEST(test_close_races_a_reader),
         TEST(test_duplex),
+        TEST(test_timeouts_of_a_reader),
         TEST(test_connections_are_independent),
         TEST(test_threads_race_for_a_name),
     };

@@ -108,6 +108,14 @@ static bool starts(const char *text, const char *with)
     return strncmp(text, with, strlen(with)) == 0;
 }
 
+/* Whether the first n bytes are those of `with`, which is in small letters. */
+static bool same_letters(const char *text, const char *with, size_t n)
+{
+    for (; n > 0; n--, text++, with++)
+        if (*text != *with && !(*text >= 'A' && *text <= 'Z' && *text - 'A' + 'a' == *with)) return false;
+    return true;
+}
+
 /* Splits `text` into scheme, the still encoded name and its length. */
 static int split(address *a, const char *text, const char **name, size_t *length)
 {
@@ -118,9 +126,9 @@ static int split(address *a, const char *text, const char **name, size_t *length
     if (starts(text, "\\\\")) {
         const char *kind = text + 2 + strcspn(text + 2, "\\/");
         bool local = starts(text, "\\\\.\\") || starts(text, "\\\\./");
-        if (strncmp(kind, "\\pipe\\", 6) == 0)
+        if (same_letters(kind, "\\pipe\\", 6))
             memcpy(a->scheme, "pipe", 5), *name = kind + 6;
-        else if (strncmp(kind, "\\mailslot\\", 10) == 0)
+        else if (same_letters(kind, "\\mailslot\\", 10))
             memcpy(a->scheme, "mailslot", 9), *name = kind + 10;
         else
             return ipcio__fail(IPCIO_INVALID, "\"%.200s\": not \\\\.\\pipe\\NAME or \\\\.\\mailslot\\NAME", text);
@@ -185,7 +193,11 @@ int address_parse(address *a, const char *text)
     /* A name that looks like a prefix needs one before it. */
     bool prefix = !a->path && (starts(a->name, LOCAL) || starts(a->name, GLOBAL));
     int n = snprintf(a->text, size, "%s://%s", a->scheme, a->path ? "/" : prefix ? LOCAL : "");
-    (void)address_encode(a->name + a->path, a->text + n, size - (size_t)n);
+    const char *rest = a->name + a->path;
+    if (a->path) /* only in a name a slash in front is encoded */
+        while (*rest == '/') a->text[n++] = *rest++;
+    a->text[n] = 0;
+    (void)address_encode(rest, a->text + n, size - (size_t)n);
     return 0;
 }
 

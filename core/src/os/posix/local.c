@@ -27,9 +27,10 @@ static int make_address(const char *path, struct sockaddr_un *a, int *folder)
     char parent[4096];
     const char *slash = strrchr(path, '/');
     errno = ENAMETOOLONG;
-    if (!slash || (size_t)(slash - path) >= sizeof parent) return -1;
-    memcpy(parent, path, (size_t)(slash - path));
-    parent[slash - path] = 0;
+    size_t length = slash ? (size_t)(slash - path) + 1 : 0; /* with the slash: the root folder's is all there is */
+    if (length == 0 || length >= sizeof parent) return -1;
+    memcpy(parent, path, length);
+    parent[length] = 0;
     *folder = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (*folder < 0) return -1;
     int used = snprintf(a->sun_path, sizeof a->sun_path, "/proc/self/fd/%d/%s", *folder, slash + 1);
