@@ -15,6 +15,11 @@ static ipcio_conn *conn_of(handle *h)
     return (ipcio_conn *)h;
 }
 
+static int not_connected(const ipcio_conn *c)
+{
+    return ipcio__fail(IPCIO_INVALID, "%s: it is not connected yet", c->base.text);
+}
+
 /* ------------------------------------------------------------------------------ a descriptor for others
  *
  * Reading ahead hides messages from the system, so the descriptor is a set of what the transport waits on and of
@@ -52,7 +57,7 @@ static int open_fileno(ipcio_conn *c)
 static int fileno_of(handle *h, os_fd *fd)
 {
     ipcio_conn *c = conn_of(h);
-    if (!c->connected) return ipcio__fail(IPCIO_INVALID, "%s: it is not connected yet", h->text);
+    if (!c->connected) return not_connected(c);
     int st = open_fileno(c);
     if (st == 0) show_read_ahead(c);
     *fd = c->in.epoll;
@@ -164,9 +169,7 @@ static int create(const char *text, const char *opts, ipcio_conn **conn)
     address a;
     options o;
     const transport *t = NULL;
-    int st = address_parse(&a, text);
-    if (st == 0) st = options_parse(&o, a.text, opts, a.options);
-    if (st == 0) st = transport_find(&a, &t);
+    int st = transport_find(text, opts, &a, &o, &t);
     if (st == 0) st = connection_new(t, a.text, conn);
     if (st == 0) {
         (*conn)->address = a;
@@ -244,13 +247,13 @@ static int enter(ipcio_conn *c, int side)
     int st = handle_enter(&c->base, side);
     if (st != 0 || c->connected) return st;
     handle_leave(&c->base, side);
-    return ipcio__fail(IPCIO_INVALID, "%s: it is not connected yet", c->base.text);
+    return not_connected(c);
 }
 
 int ipcio_conn_peer(ipcio_conn *c, ipcio_peer *peer)
 {
     if (atomic_load_explicit(&c->base.gate, memory_order_relaxed) & GATE_CLOSED) return handle_not_open(&c->base);
-    if (!c->connected) return ipcio__fail(IPCIO_INVALID, "%s: it is not connected yet", c->base.text);
+    if (!c->connected) return not_connected(c);
     if (c->peer_known != 0) return ipcio__fail(c->peer_known, "%s: the system cannot tell who the peer is", c->base.text);
     *peer = c->peer;
     return 0;
@@ -301,11 +304,18 @@ static int collect(ipcio_conn *c)
     }
 }
 
+static int in_pieces(const ipcio_conn *c)
+{
+    if (c->in.state != READ_PIECES) return 0;
+    return ipcio__fail(IPCIO_INVALID, "%s: a message is being read in pieces; end that first", c->base.text);
+}
+
 static int read_whole(ipcio_conn *c, const void **data, size_t *size)
 {
+    int st = in_pieces(c);
+    if (st != 0) return st;
     for (;;) {
         buffer *b = &c->in.whole;
-        int st;
         if (c->in.state == READ_IDLE) {
             if ((st = start(c)) != 0) return st;
             c->in.state = READ_WHOLE;
@@ -328,9 +338,7 @@ static int try_read(ipcio_conn *c, const void **data, size_t *size)
 {
     int st = enter(c, IPCIO_WANT_READ);
     if (st != 0) return st;
-    st = c->in.state == READ_PIECES
-             ? ipcio__fail(IPCIO_INVALID, "%s: a message is being read in pieces; end that first", c->base.text)
-             : read_whole(c, data, size);
+    st = read_whole(c, data, size);
     show_read_ahead(c);
     return handle_leave_with(&c->base, IPCIO_WANT_READ, st);
 }
@@ -359,7 +367,8 @@ static void begin_message(ipcio_conn *c, uint64_t length, uint32_t call)
     c->out.data = NULL;
 }
 
-/* Moves the rest of data[0, n), which is the same in every repeated call. */
+/* Moves the rest of data[0, n), which is the same in every repeated call.  Where the transport fails, the message is
+ * given up: a frame of it may be half out. */
 static int write_some(ipcio_conn *c, const void *data, size_t n, bool last)
 {
     if (!c->out.data) {
@@ -371,6 +380,10 @@ static int write_some(ipcio_conn *c, const void *data, size_t n, bool last)
     }
     int st = c->transport->write(c, &c->out.m, data, n, last, &c->out.taken);
     if (st <= 0) c->out.data = NULL;
+    if (st < 0) {
+        c->transport->abort(c);
+        c->out.state = WRITE_IDLE;
+    }
     return st;
 }
 
@@ -385,8 +398,7 @@ static int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t ca
         c->out.state = WRITE_WHOLE;
     }
     st = write_some(c, data, size, true);
-    if (st < 0 && st != IPCIO_INVALID) c->transport->abort(c); /* a frame may be half out */
-    if (st == 0 || (st < 0 && st != IPCIO_INVALID)) c->out.state = WRITE_IDLE;
+    if (st == 0) c->out.state = WRITE_IDLE;
     return st;
 }
 
@@ -408,9 +420,8 @@ int ipcio_write(ipcio_conn *c, const void *data, size_t size, int timeout)
 /* Inside both sides. */
 static int call_step(ipcio_conn *c, const void *data, size_t size, const void **answer, size_t *answer_size)
 {
-    int st = 0;
-    if (c->in.state == READ_PIECES)
-        return ipcio__fail(IPCIO_INVALID, "%s: a message is being read in pieces; end that first", c->base.text);
+    int st = in_pieces(c); /* before anything is sent */
+    if (st != 0) return st;
     if (c->calling == CALL_IDLE) {
         if (++c->out.calls == 0) c->out.calls = 1;
         c->calling = CALL_WRITING;
@@ -495,16 +506,11 @@ static int write_piece(ipcio_conn *c, const piece *p)
                                c->base.text, (unsigned long long)p->n,
                                (unsigned long long)(c->out.m.length - c->out.done));
         if ((st = write_some(c, p->data, (size_t)p->n, false)) == 0) c->out.done += p->n;
-        if (st < 0 && st != IPCIO_INVALID) {
-            c->transport->abort(c);
-            c->out.state = WRITE_IDLE;
-        }
         return st;
     default:
         if (!open) break;
         if (c->out.done == c->out.m.length) {
             st = write_some(c, NULL, 0, true);
-            if (st < 0) c->transport->abort(c);
         } else {
             c->transport->abort(c);
             st = ipcio__fail(IPCIO_INVALID, "%s: %llu bytes of the message were still to come; it was given up",

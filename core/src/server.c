@@ -88,9 +88,7 @@ int ipcio_listen(const char *text, const char *opts, ipcio_server **server)
     const transport *t = NULL;
     ipcio_server *s = NULL;
     *server = NULL;
-    int st = address_parse(&a, text);
-    if (st == 0) st = options_parse(&o, a.text, opts, a.options);
-    if (st == 0) st = transport_find(&a, &t);
+    int st = transport_find(text, opts, &a, &o, &t);
     if (st == 0 && !(s = calloc(1, t->server_size)))
         st = ipcio__fail(IPCIO_NOMEMORY, "%s: no memory for a server", a.text);
     if (st == 0) {

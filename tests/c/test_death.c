@@ -2,6 +2,8 @@
  * nothing stays behind. */
 #include "helper.h"
 
+#include <stdbool.h>
+
 static unsigned char big[5 << 20];
 
 /* "victim" ADDRESS HABIT: a server of one client, which is to be killed. */
@@ -71,46 +73,38 @@ static void closed_at_once(ipcio_conn *conn, int64_t killed)
     check_at_once(killed);
 }
 
-static void test_killed_while_idle(void **state)
+/* The server is killed while it "is idle", ...; `sleeping`: in a call that waits. */
+static void killed_while(const char *what, bool sleeping)
 {
     ipcio_conn *conn;
-    struct child *victim = start_victim(fresh(), "is idle", &conn);
+    struct child *victim = start_victim(fresh(), what, &conn);
     int64_t killed;
-    (void)state;
     hear(victim, "now");
+    if (sleeping)
+        until_asleep(victim->pid);
     killed = kill_at(victim);
     closed_at_once(conn, killed);
     reap(victim);
     ipcio_conn_free(conn);
 }
 
+static void test_killed_while_idle(void **state)
+{
+    (void)state;
+    killed_while("is idle", false);
+}
+
 static void test_killed_while_it_reads(void **state)
 {
-    ipcio_conn *conn;
-    struct child *victim = start_victim(fresh(), "is reading", &conn);
-    int64_t killed;
     (void)state;
-    hear(victim, "now");
-    until_asleep(victim->pid);
-    killed = kill_at(victim);
-    closed_at_once(conn, killed);
-    reap(victim);
-    ipcio_conn_free(conn);
+    killed_while("is reading", true);
 }
 
 /* The half of a message that has come is nobody's. */
 static void test_killed_while_it_writes(void **state)
 {
-    ipcio_conn *conn;
-    struct child *victim = start_victim(fresh(), "is writing", &conn);
-    int64_t killed;
     (void)state;
-    hear(victim, "now");
-    until_asleep(victim->pid);
-    killed = kill_at(victim);
-    closed_at_once(conn, killed);
-    reap(victim);
-    ipcio_conn_free(conn);
+    killed_while("is writing", true);
 }
 
 static void test_killed_while_we_read_its_message(void **state)

@@ -92,9 +92,6 @@ void handle_close(handle *h);
 /* After handle_close: out of the list; the memory may be freed. */
 void handle_forget(handle *h);
 
-/* ipcio_wait for one who has entered `want`. */
-int handle_wait(handle *h, int want, int64_t deadline);
-
 /* INVALID or FORKED, with a message, for a handle that is not open any more. */
 int handle_not_open(const handle *h);
 

@@ -14,7 +14,7 @@
 #include "base/wait.h"
 
 enum { SPIN_MOST = 50000, SLEEP_SHORT = 100000 }; /* ns */
-enum { REST_MOST = 256 };                                            /* sleeps */
+enum { REST_MOST = 256 };                         /* sleeps */
 
 static int processors(void)
 {
@@ -61,7 +61,8 @@ void wait_slept(handle *h, int want, int64_t slept)
     if (slept <= SLEEP_SHORT && processors() > 1) h->side[want].spin = SPIN_MOST;
 }
 
-int handle_wait(handle *h, int want, int64_t deadline)
+/* Inside the side. */
+static int sleep_or_spin(handle *h, int want, int64_t deadline)
 {
     int64_t from = os_now();
     if (wait_spin(h, want, from, deadline)) return 0;
@@ -81,7 +82,7 @@ int ipcio_wait(void *opaque, int want, int64_t deadline)
         return ipcio__fail(IPCIO_INVALID, "%s: %d is not a direction to wait for", h->text, want);
     int st = handle_enter(h, want);
     if (st != 0) return st;
-    st = handle_wait(h, want, deadline);
+    st = sleep_or_spin(h, want, deadline);
     handle_leave(h, want);
     return st;
 }

@@ -33,8 +33,8 @@ typedef struct {
 
 typedef struct {
     stream stream;
-    os_fd watch; /* the folder of a name that nobody serves yet */
-    bool watched;
+    os_fd watch; /* the folder of a name that nobody serves yet, */
+    bool watched; /* if there is one */
 } pipe_conn;
 
 static pipe_server *server_of(ipcio_server *s)
@@ -184,7 +184,6 @@ static void pipe_abandon_server(ipcio_server *base)
 static int pipe_accept(ipcio_server *base, ipcio_conn *c)
 {
     os_fd fd;
-    conn_of(c)->watch = OS_NONE;
     int st = os_local_accept(base->listener, &fd);
     if (st < 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
     return st > 0 ? st : stream_open(c, fd, false);
@@ -224,7 +223,7 @@ static void wait_for_server(pipe_conn *c, char path[PATH_SIZE])
     }
     int64_t most = (c->watched ? 100 : 10) * MILLISECOND;
     *pause = news || *pause == 0 ? MILLISECOND / 10 : *pause * 2 < most ? *pause * 2 : most;
-    c->stream.conn.base.side[IPCIO_WANT_READ].fd = c->watch;
+    c->stream.conn.base.side[IPCIO_WANT_READ].fd = c->watched ? c->watch : OS_NONE;
     c->stream.conn.base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
 }
 
@@ -245,7 +244,6 @@ static int pipe_connect(ipcio_conn *base)
     if (st < 0) return ipcio__fail_os(st, "%s: cannot connect", base->address.text);
     if (c->watched) os_close(c->watch);
     c->watched = false;
-    c->watch = OS_NONE;
     base->base.side[IPCIO_WANT_READ].pause = 0;
     add_lock(path);
     read_limit(base, path);

@@ -6,8 +6,8 @@
  * h->side[...]: for connect and accept before it answers, else once, when the connection is made.
  *
  * Who may call: connect, start, view, take, end, arrived and ready are called inside the reading side, write and
- * abort inside the writing side; the two run at the same time in different threads, so each side has its own state.  listen and
- * unlisten are called by one thread alone.
+ * abort inside the writing side; the two run at the same time in different threads, so each side has its own state.
+ * listen and unlisten are called by one thread alone.
  *
  * What arrives is not trusted: a transport checks it, answers PROTOCOL, and is not called again.
  *
@@ -31,7 +31,8 @@ typedef struct transport {
     const char *scheme;
     size_t server_size, conn_size; /* of its structs, which begin with ipcio_server and ipcio_conn */
 
-    /* Takes s->address and listens.  Owns nothing after an error.  Makes descriptors under the process's lock.  EXISTS DENIED INVALID NOMEMORY SYSTEM */
+    /* Takes s->address and listens.  Owns nothing after an error.  Makes descriptors under the process's lock.
+     * EXISTS DENIED INVALID NOMEMORY SYSTEM */
     int (*listen)(ipcio_server *s);
     /* The next client into `c`, which is zeroed but for its base.  WANT_READ; SYSTEM: the client stays queued */
     int (*accept)(ipcio_server *s, ipcio_conn *c);
@@ -60,7 +61,8 @@ typedef struct transport {
 
     /* Writing: the next bytes of message `m`, of which m->length will come in all.  *taken counts up; it may fall
      * short of n only with WANT_WRITE.  `last` shows the message to the peer once they are taken.
-     * abort, also after an error of write: the message begun is not to be seen by the peer; cannot fail, sends what it must later. */
+     * abort, also after an error of write: the message begun is not to be seen by the peer; cannot fail, sends what it
+     * must later. */
     int (*write)(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken);
     void (*abort)(ipcio_conn *c);
 
@@ -128,7 +130,8 @@ struct ipcio_conn {
     _Atomic uint32_t answering; /* the call that was read last and is not answered yet; 0: none */
 };
 
-/* The transport of the address's scheme.  INVALID there is none. */
-int transport_find(const address *a, const transport **t);
+/* What listen and connect are told: the address, which the caller frees also after an error, the options, in the call's
+ * own string and then in the address's, and the transport of the scheme.  INVALID UNSUPPORTED NOMEMORY */
+int transport_find(const char *text, const char *opts, address *a, options *o, const transport **t);
 
 #endif

@@ -11,7 +11,7 @@ static const transport *const table[] = {
 };
 enum { COUNT = sizeof table / sizeof *table };
 
-int transport_find(const address *a, const transport **t)
+static int find(const address *a, const transport **t)
 {
     char known[64] = "";
     for (size_t i = 0, n = 0; i < COUNT; i++) {
@@ -20,6 +20,13 @@ int transport_find(const address *a, const transport **t)
     }
     return ipcio__fail(IPCIO_INVALID, "%s: there is no transport \"%s\" in this build; there are: %s", a->text, a->scheme,
                        known);
+}
+
+int transport_find(const char *text, const char *opts, address *a, options *o, const transport **t)
+{
+    int st = address_parse(a, text);
+    if (st == 0) st = options_parse(o, a->text, opts, a->options);
+    return st == 0 ? find(a, t) : st;
 }
 
 const char *const *ipcio_transports(void)
