@@ -16,8 +16,8 @@
  *     ipcio_write(conn, "hello", 5, -1);
  *
  * CAVEATS
- *  - An address is trusted, a peer is not: whatever it sends is checked, but who may connect is decided
- *    by the file system.  By default that is this user (and root, whom no file mode stops).
+ *  - An address is trusted, a peer is not: whatever it sends is checked.  Who may connect is decided by the file
+ *    system, or over tcp by asking the kernel; that is this user and root.
  *  - The pointer that ipcio_read gives lies in the connection's own memory.  It is valid until the next
  *    reading call or the end of the connection.
  *  - After fork() the child's handles answer IPCIO_FORKED.  A child made by a bare clone system call,
@@ -29,9 +29,33 @@
  *  \\.\pipe\NAME is pipe://NAME and \\.\mailslot\NAME is mailslot://NAME.  In a name '\' and '/' are the
  *  same.  "Local\" before a name means this user, which is the default.
  *
+ *  tcp://HOST:PORT, tcp://[IPv6]:PORT, or tcp://PORT for this machine alone (127.0.0.1).  Port 0 lets the system choose:
+ *  see ipcio_server_address.  A HOST that is a name is looked up by the system, which may take longer than a timeout.
+ *
  *  option      value                    default    meaning
  *  limit       1 to 4294967295 bytes    67108864   longest message this side takes and sends
  *  buffer      1024 to 1073741824       65536      bytes read ahead; never limits a message
+ *  framing     message, line, raw       message    how messages are cut: see FRAMING
+ *  text        utf-8, utf-16le          utf-8      utf-16le: the peer has that, this side UTF-8
+ *  nul         0, 1                     0          1: the peer ends each message with a NUL
+ *  keepalive   0 to 32767 seconds       60         tcp: a peer that is silent for so long is asked whether it lives, and
+ *                                                  given up after twice that; 0: never
+ *  access      user, all                user       tcp, listening: which users of this machine may connect (root always
+ *                                                  may).  Who listens beyond 127.0.0.1 admits all other machines.
+ *
+ * FRAMING
+ *  Both sides choose the same.  `line` and `raw` are for peers that know nothing of ipcio.
+ *
+ *  message   Whole messages of any bytes.  Both sides tell each other their limit, and what is over it is refused before
+ *            anything is sent: see TOOBIG.  Over tcp, where the server cannot be asked before it has accepted, a longer
+ *            message than 4096 bytes waits for that; a shorter one is dropped by the server if it is over its limit.
+ *  line      A message is a line, without its line feed and a carriage return before that.  A message that holds a line
+ *            feed, or ends in a carriage return, is INVALID and not sent.
+ *  raw       Writing sends bytes, and reading gives the bytes that have come, at most `limit`.  An empty message sends
+ *            nothing.  With nul=1 a message is the bytes before a NUL.
+ *
+ *  In `line` and `raw` nothing that was sent can be taken back, and no late answer be told from the next: a call that
+ *  fails after its message was sent, and a write given up half way, close the connection.
  *
  * TIMEOUTS
  *  Milliseconds.  0 tries once, -1 (IPCIO_FOREVER) waits for ever, and IPCIO_TRY never waits: see
@@ -231,7 +255,8 @@ IPCIO_API int ipcio_conn_peer(ipcio_conn *conn, ipcio_peer *peer);
 /* The address it was connected to, or the server's.  Valid while the handle is. */
 IPCIO_API const char *ipcio_conn_address(const ipcio_conn *conn);
 
-/* Ends the connection; the peer still reads what was sent.  Wakes whoever waits on it in another thread;
+/* Ends the connection; the peer still reads what was sent (over tcp not what the system has still to send when the peer,
+ * instead of reading, sends more).  Wakes whoever waits on it in another thread;
  * those get INVALID.  Idempotent. */
 IPCIO_API void ipcio_conn_close(ipcio_conn *conn);
 

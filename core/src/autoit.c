@@ -19,7 +19,7 @@ typedef struct {
     bool block;
     ipcio_sleep *sleep;
     void *context;
-    char *address, *options; /* of one that is still to be opened */
+    char *address, options[32]; /* of one that is still to be opened */
     ipcio_server *server;    /* NULL: a client */
     ipcio_conn *conn;
     /* the four steps */
@@ -69,7 +69,6 @@ static void destroy(entry *e)
     ipcio_conn_free(e->conn);
     ipcio_server_free(e->server);
     free(e->address);
-    free(e->options);
     free(e);
 }
 
@@ -167,25 +166,30 @@ int ipcio_GiveUpConnection(int fd, int want, int status)
 
 /* ----------------------------------------------------------------------------------------- resources */
 
-/* The address for a type and a resource, allocated.  NULL with the message made. */
-static char *make_address(int type, const char *resource)
+/* Where a server and a client of this user meet that name no resource. */
+static void default_resource(int type, char name[16])
+{
+    enum { FIRST = 61000, PORTS = 65536 - FIRST }; /* beyond those that Linux gives to clients */
+    if (type == ipcio_cTCP) (void)snprintf(name, 16, "%u", (unsigned)(FIRST + os_user() % PORTS));
+    else (void)snprintf(name, 16, "ipcio");
+}
+
+/* The address for a type and a resource, allocated. */
+static int make_address(int type, const char *resource, char **to)
 {
     static const char *const schemes[] = {"pipe", "file", "tcp", "shm", "mailslot"};
-    if (type < 0 || type >= (int)(sizeof schemes / sizeof *schemes)) {
-        (void)ipcio__fail(IPCIO_INVALID, "%d is not a type of connection", type);
-        return NULL;
-    }
-    bool given = resource && *resource, whole = given && (strstr(resource, "://") || strncmp(resource, "\\\\", 2) == 0);
-    const char *name = given ? resource : "ipcio";
+    if (type < 0 || type >= (int)(sizeof schemes / sizeof *schemes))
+        return ipcio__fail(IPCIO_INVALID, "%d is not a type of connection", type);
+    char usual[16];
+    default_resource(type, usual);
+    const char *name = resource && *resource ? resource : usual;
+    bool whole = strstr(name, "://") || strncmp(name, "\\\\", 2) == 0;
     size_t size = 3 * strlen(name) + 32;
-    char *text = malloc(size);
-    if (!text) {
-        (void)ipcio__fail(IPCIO_NOMEMORY, "no memory for a connection");
-        return NULL;
-    }
+    char *text = *to = malloc(size);
+    if (!text) return ipcio__fail(IPCIO_NOMEMORY, "no memory for a connection");
     int n = whole ? snprintf(text, size, "%s", name) : snprintf(text, size, "%s://", schemes[type]);
     if (!whole) (void)address_encode(name, text + n, size - (size_t)n);
-    return text;
+    return 0;
 }
 
 static int create(int type, const char *resource, int block, ipcio_sleep *sleep, void *context, int bufsize, entry **to)
@@ -193,15 +197,9 @@ static int create(int type, const char *resource, int block, ipcio_sleep *sleep,
     entry *e = *to = calloc(1, sizeof *e);
     if (!e) return ipcio__fail(IPCIO_NOMEMORY, "no memory for a connection");
     *e = (entry){.block = block != 0, .sleep = sleep, .context = context};
-    char options[32];
-    (void)snprintf(options, sizeof options, "buffer=%d", bufsize);
-    e->address = make_address(type, resource);
-    if (e->address && (e->options = malloc(sizeof options))) {
-        memcpy(e->options, options, sizeof options);
-        return 0;
-    }
-    int st = type < 0 || type > ipcio_cMailSlot ? IPCIO_INVALID : IPCIO_NOMEMORY;
-    destroy(e);
+    (void)snprintf(e->options, sizeof e->options, "buffer=%d", bufsize);
+    int st = make_address(type, resource, &e->address);
+    if (st != 0) destroy(e);
     return st;
 }
 

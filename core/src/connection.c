@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "set.h"
 
 enum { KEEP_MOST = 1 << 20 }; /* a larger buffer goes when messages that need it no longer come */
@@ -109,10 +110,19 @@ static void end_message(ipcio_conn *c)
     c->in.given = false;
 }
 
+/* Ends both directions, for what could come next would be taken for something else. */
+static void spoil(ipcio_conn *c, const char *why)
+{
+    atomic_store_explicit(&c->spoiled, why, memory_order_relaxed);
+    c->transport->wake(c);
+}
+
 /* The answer to the last call, should it still come, is late.  Inside both sides. */
 static void forget_call(ipcio_conn *c)
 {
-    if (c->calling == CALL_READING) {
+    if (c->calling == CALL_READING && c->options.framing != FRAMING_MESSAGE) {
+        spoil(c, "a call was given up, and this framing cannot tell its late answer from the next, so the connection was closed");
+    } else if (c->calling == CALL_READING) {
         atomic_store_explicit(&c->given_up, c->out.calls, memory_order_relaxed);
         if (c->in.state == READ_WHOLE && c->in.m.answer) end_message(c); /* it has begun to come: no later call's */
     }
@@ -136,7 +146,8 @@ static const char *give_up(handle *h, int want)
         }
         handle_leave(h, IPCIO_WANT_WRITE);
     }
-    return want == IPCIO_WANT_READ ? "no message" : "the peer did not take the message";
+    if (want == IPCIO_WANT_WRITE) return "the peer did not take the message";
+    return c->limit_comes && !c->peer_limit ? "the server has not accepted the connection" : "no message";
 }
 
 static bool ready(handle *h)
@@ -161,6 +172,9 @@ void connection_delete(ipcio_conn *c)
 {
     address_free(&c->address);
     buffer_free(&c->in.whole);
+    buffer_free(&c->in.text);
+    buffer_free(&c->out.wire);
+    buffer_free(&c->out.pieces);
     free(c);
 }
 
@@ -245,9 +259,11 @@ const char *ipcio_conn_address(const ipcio_conn *c)
 static int enter(ipcio_conn *c, int side)
 {
     int st = handle_enter(&c->base, side);
-    if (st != 0 || c->connected) return st;
+    if (st != 0) return st;
+    const char *spoiled = atomic_load_explicit(&c->spoiled, memory_order_relaxed);
+    if (c->connected && !spoiled) return 0;
     handle_leave(&c->base, side);
-    return not_connected(c);
+    return spoiled ? ipcio__fail(IPCIO_CLOSED, "%s: %s", c->base.text, spoiled) : not_connected(c);
 }
 
 int ipcio_conn_peer(ipcio_conn *c, ipcio_peer *peer)
@@ -334,11 +350,26 @@ static int read_whole(ipcio_conn *c, const void **data, size_t *size)
     }
 }
 
+/* The next message, as this side has it. */
+static int read_message(ipcio_conn *c, const void **data, size_t *size)
+{
+    int st = read_whole(c, data, size);
+    if (st != 0 || !text_converts(&c->options)) return st;
+    st = text_from_wire(&c->options, *data, *size, &c->in.text);
+    if (st == IPCIO_PROTOCOL) {
+        spoil(c, "what the peer sent is not UTF-16");
+        return ipcio__fail(st, "%s: %s", c->base.text, c->spoiled);
+    }
+    *data = c->in.text.bytes;
+    *size = buffer_size(&c->in.text);
+    return st;
+}
+
 static int try_read(ipcio_conn *c, const void **data, size_t *size)
 {
     int st = enter(c, IPCIO_WANT_READ);
     if (st != 0) return st;
-    st = read_whole(c, data, size);
+    st = read_message(c, data, size);
     show_read_ahead(c);
     return handle_leave_with(&c->base, IPCIO_WANT_READ, st);
 }
@@ -350,9 +381,25 @@ int ipcio_read(ipcio_conn *c, int timeout, const void **data, size_t *size)
 
 /* ------------------------------------------------------------------------------------------ writing */
 
+/* Waits until a peer that has to has told its limit, unless the message is so short that hardly a limit forbids it: who
+ * connects to a server of his own thread may write before that accepts. */
+static int know_limit(ipcio_conn *c, uint64_t size)
+{
+    enum { UNASKED = 4096 };
+    if (!c->limit_comes || size <= UNASKED || atomic_load_explicit(&c->peer_limit, memory_order_acquire)) return 0;
+    bool calling = c->calling != CALL_IDLE; /* which is inside the reading side already */
+    if (!calling && handle_enter(&c->base, IPCIO_WANT_READ) != 0) return 0; /* another thread reads, and learns it */
+    int st = c->transport->greeted(c);
+    if (!calling) handle_leave(&c->base, IPCIO_WANT_READ);
+    return st > 0 ? st : 0;
+}
+
 static int check_size(ipcio_conn *c, uint64_t size)
 {
-    uint32_t peer = atomic_load_explicit(&c->peer_limit, memory_order_acquire);
+    int st = know_limit(c, size);
+    if (st != 0) return st;
+    /* Raw bytes are no message to the peer. */
+    uint32_t peer = c->options.framing == FRAMING_RAW ? 0 : atomic_load_explicit(&c->peer_limit, memory_order_acquire);
     uint32_t limit = peer && peer < c->options.limit ? peer : c->options.limit;
     if (size <= limit) return 0;
     return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes is over %s limit of %u; nothing was sent", c->base.text,
@@ -378,7 +425,7 @@ static int write_some(ipcio_conn *c, const void *data, size_t n, bool last)
     } else if (n != c->out.size || (data ? data : "") != c->out.data) {
         return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
     }
-    int st = c->transport->write(c, &c->out.m, data, n, last, &c->out.taken);
+    int st = c->transport->write(c, &c->out.m, c->out.data, n, last, &c->out.taken);
     if (st <= 0) c->out.data = NULL;
     if (st < 0) {
         c->transport->abort(c);
@@ -387,11 +434,29 @@ static int write_some(ipcio_conn *c, const void *data, size_t n, bool last)
     return st;
 }
 
+/* Makes of a message what the peer is to have; once, however often its write is repeated. */
+static int convert(ipcio_conn *c, const void **data, size_t *size)
+{
+    buffer *wire = &c->out.wire;
+    if (c->out.state == WRITE_WHOLE && (*data != c->out.given || *size != c->out.given_size))
+        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
+    int st = c->out.state == WRITE_WHOLE ? 0 : text_to_wire(&c->options, *data, *size, wire);
+    if (st == IPCIO_INVALID)
+        return ipcio__fail(st, "%s: the message %s; nothing was sent", c->base.text,
+                           c->options.text == TEXT_UTF8 ? "has a NUL in it" : "is not UTF-8, or has a NUL in it");
+    c->out.given = *data;
+    c->out.given_size = *size;
+    *data = wire->bytes;
+    *size = buffer_size(wire);
+    return st;
+}
+
 static int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t call)
 {
     int st = 0;
     if (c->out.state == WRITE_PIECES)
         return ipcio__fail(IPCIO_INVALID, "%s: a message is being written in pieces; end that first", c->base.text);
+    if (text_converts(&c->options) && (st = convert(c, &data, &size)) != 0) return st;
     if (c->out.state == WRITE_IDLE) {
         if ((st = check_size(c, size)) != 0) return st;
         begin_message(c, size, call);
@@ -430,7 +495,7 @@ static int call_step(ipcio_conn *c, const void *data, size_t size, const void **
         if ((st = write_whole(c, data, size, c->out.calls)) != 0) return st;
         c->calling = CALL_READING;
     }
-    return read_whole(c, answer, answer_size);
+    return read_message(c, answer, answer_size);
 }
 
 static int try_call(ipcio_conn *c, const void *data, size_t size, const void **answer, size_t *answer_size)
@@ -464,20 +529,40 @@ typedef struct {
     size_t *got;
 } piece;
 
+/* The next piece of what was converted. */
+static int take_text(buffer *b, const piece *p)
+{
+    size_t n = buffer_size(b) < p->n ? buffer_size(b) : (size_t)p->n;
+    if (n) memcpy(p->to, b->bytes + b->head, n);
+    b->head += n;
+    *p->got = n;
+    return 0;
+}
+
+/* Conversion needs the whole of a message, whose pieces are then those of the result. */
+static int start_text(ipcio_conn *c, size_t *size)
+{
+    const void *data;
+    int st = read_message(c, &data, size);
+    if (st == 0) c->in.state = READ_PIECES;
+    return st;
+}
+
 static int read_piece(ipcio_conn *c, const piece *p)
 {
-    bool open = c->in.state == READ_PIECES;
+    bool open = c->in.state == READ_PIECES, converts = text_converts(&c->options);
     int st;
     switch (p->what) {
     case READ_START:
-        if (open || c->in.state == READ_WHOLE)
+        if (open || (c->in.state == READ_WHOLE && !converts))
             return ipcio__fail(IPCIO_INVALID, "%s: a message is being read already", c->base.text);
+        if (converts) return start_text(c, p->got);
         if ((st = start(c)) != 0) return st;
         c->in.state = READ_PIECES;
         *p->got = (size_t)c->in.m.length;
         return 0;
     case READ_BUFFER:
-        if (open) return c->transport->take(c, p->to, (size_t)p->n, p->got);
+        if (open) return converts ? take_text(&c->in.text, p) : c->transport->take(c, p->to, (size_t)p->n, p->got);
         break;
     default:
         if (!open) break;
@@ -487,16 +572,39 @@ static int read_piece(ipcio_conn *c, const piece *p)
     return ipcio__fail(IPCIO_INVALID, "%s: no message is being read in pieces; start one first", c->base.text);
 }
 
+static int keep_piece(ipcio_conn *c, const piece *p)
+{
+    buffer *b = &c->out.pieces;
+    int st = buffer_reserve(b, (size_t)p->n);
+    if (st != 0) return st;
+    if (p->n) memcpy(b->bytes + b->tail, p->data, (size_t)p->n);
+    b->tail += (size_t)p->n;
+    c->out.done += p->n;
+    return 0;
+}
+
+/* Sends what was collected. */
+static int end_text(ipcio_conn *c)
+{
+    if (c->out.state == WRITE_PIECES) c->out.state = WRITE_IDLE;
+    return write_whole(c, c->out.pieces.bytes, buffer_size(&c->out.pieces), 0);
+}
+
 static int write_piece(ipcio_conn *c, const piece *p)
 {
-    bool open = c->out.state == WRITE_PIECES;
+    bool open = c->out.state == WRITE_PIECES, converts = text_converts(&c->options);
     int st;
     switch (p->what) {
     case WRITE_START:
         if (c->out.state != WRITE_IDLE)
             return ipcio__fail(IPCIO_INVALID, "%s: a message is being written already", c->base.text);
         if ((st = check_size(c, p->n)) != 0) return st;
-        begin_message(c, p->n, 0);
+        if (converts) {
+            c->out.m.length = p->n;
+            c->out.done = c->out.pieces.head = c->out.pieces.tail = 0;
+        } else {
+            begin_message(c, p->n, 0);
+        }
         c->out.state = WRITE_PIECES;
         return 0;
     case WRITE_BUFFER:
@@ -505,14 +613,16 @@ static int write_piece(ipcio_conn *c, const piece *p)
             return ipcio__fail(IPCIO_INVALID, "%s: %llu bytes are more than the %llu that are left of the message",
                                c->base.text, (unsigned long long)p->n,
                                (unsigned long long)(c->out.m.length - c->out.done));
+        if (converts) return keep_piece(c, p);
         if ((st = write_some(c, p->data, (size_t)p->n, false)) == 0) c->out.done += p->n;
         return st;
     default:
+        if (converts && (c->out.state == WRITE_WHOLE || (open && c->out.done == c->out.m.length))) return end_text(c);
         if (!open) break;
         if (c->out.done == c->out.m.length) {
             st = write_some(c, NULL, 0, true);
         } else {
-            c->transport->abort(c);
+            if (!converts) c->transport->abort(c);
             st = ipcio__fail(IPCIO_INVALID, "%s: %llu bytes of the message were still to come; it was given up",
                              c->base.text, (unsigned long long)(c->out.m.length - c->out.done));
         }

@@ -28,7 +28,7 @@ static void release(handle *h)
 {
     ipcio_set *s = (ipcio_set *)h;
     os_close(s->epoll);
-    s->epoll = OS_NONE;
+    s->epoll = s->base.side[IPCIO_WANT_READ].fd = OS_NONE;
 }
 
 static const char *give_up(handle *h, int want)
@@ -51,6 +51,7 @@ int ipcio_set_new(ipcio_set **set)
     else if ((st = handle_enlist(&s->base, &set_kind, "set")) != 0)
         release(&s->base);
     process_unlock();
+    s->base.side[IPCIO_WANT_READ].fd = s->epoll;
     if (st == 0) *set = s;
     else free(s);
     return st;

@@ -1,9 +1,10 @@
 /* test_garbage.c - peers that break the rules: raw sockets that write rubbish, half a frame, wrong lengths.
- * They lose their connection, and nobody else notices.  The bytes are those of core/src/channel/stream.h. */
+ * They lose their connection, and nobody else notices.  The bytes are those of core/src/channel/message.c. */
 #include "helper.h"
 
 #define LE0 "\0\0\0\0"
-#define HELLO "\x10\0\0\0" "\x10\0\0\0" LE0 "\1\0ip" "ipcio\0\1\0" "\0\0\0\4" LE0 "\2"
+#define KEY LE0 LE0 LE0 LE0
+#define HELLO "\x20\0\0\0" "\x20\0\0\0" LE0 "\1\0ip" "ipcio\0\1\0" "\0\0\0\4" LE0 KEY "\2"
 #define FRAME "\5\0\0\0" "\5\0\0\0" LE0 "\2\0ip" "hello" "\2"
 static const char valid[] = HELLO FRAME; /* without its last NUL, which is not sent */
 enum { VALID = sizeof valid - 1, HELLO_LENGTH = sizeof HELLO - 1, HEADER_LENGTH = 16 };

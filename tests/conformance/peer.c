@@ -526,19 +526,26 @@ static void duplex_client(const char *address) { duplex_both(connect_to(address)
 
 static void me(char text[64]) { snprintf(text, 64, "%d %d %d", (int)getpid(), (int)geteuid(), (int)getegid()); }
 
-static void peer_of(ipcio_conn *conn, char text[64])
+/* The user is what the other side says, and what else the system can tell. */
+static void is_peer(ipcio_conn *conn, const void *data, size_t size)
 {
     ipcio_peer peer;
+    char text[64];
+    long long pid, uid, gid;
     OK(ipcio_conn_peer(conn, &peer));
-    snprintf(text, 64, "%d %d %d", (int)peer.pid, (int)peer.uid, (int)peer.gid);
+    snprintf(text, sizeof text, "%.*s", (int)size, (const char *)data);
+    CHECK(sscanf(text, "%lld %lld %lld", &pid, &uid, &gid) == 3);
+    CHECK((peer.pid == -1 || peer.pid == pid) && peer.uid == uid && (peer.gid == -1 || peer.gid == gid));
 }
 
 static void peer_server(const char *address)
 {
     ipcio_conn *conn = only_client(address);
     char text[64];
-    peer_of(conn, text);
-    expect_text(conn, text);
+    const void *data;
+    size_t size;
+    OK(ipcio_read(conn, LONG, &data, &size));
+    is_peer(conn, data, size);
     me(text);
     send_text(conn, text);
 }
@@ -546,10 +553,12 @@ static void peer_server(const char *address)
 static void peer_client(const char *address)
 {
     ipcio_conn *conn = connect_to(address);
-    char mine[64], theirs[64];
-    me(mine);
-    peer_of(conn, theirs);
-    call_text(conn, mine, theirs);
+    char text[64];
+    const void *data;
+    size_t size;
+    me(text);
+    OK(ipcio_call(conn, text, strlen(text), LONG, &data, &size));
+    is_peer(conn, data, size);
 }
 
 static void exists_server(const char *address)

@@ -379,7 +379,9 @@ class peer:
         return b"%d %d %d" % (os.getpid(), os.geteuid(), os.getegid())
 
     def is_peer(conn, text):
-        check(text == b"%d %d %d" % conn.peer, f"{text} is not {conn.peer}")
+        """The user is what the other side says, and what else the system can tell."""
+        same = [its in (-1, said) for its, said in zip(conn.peer, map(int, text.split()))]
+        check(all(same) and conn.peer.uid != -1, f"{text} is not {conn.peer}")
 
     def server(address):
         with listen(address) as server, server.accept(LONG) as conn:

@@ -99,7 +99,7 @@ def new_address(scheme, number, fixed_port):
 def run_case(commands, scheme, server, client, name, number):
     """What went wrong, with both sides' output, or None."""
     case, peers, deadline = CASES[name], [], time.monotonic() + LIMIT
-    address = new_address(scheme, number, case.first == "client")
+    address = new_address(scheme, number, case.first == "client" or name == "autoit")
 
     def start(role, address, count=1):
         language = server if role == "server" else client

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/status.h"
+#include "base/text.h"
 
 #define LOCAL "Local/" /* this user's names, the default */
 #define GLOBAL "Global/"
@@ -87,19 +88,9 @@ void address_file_name(const char *name, char file[ADDRESS_FILE_MAX])
 
 static bool is_utf8(const char *text)
 {
-    const unsigned char *p = (const unsigned char *)text;
-    while (*p) {
-        uint32_t c = *p++;
-        int more = c < 0x80 ? 0 : (c & 0xe0) == 0xc0 ? 1 : (c & 0xf0) == 0xe0 ? 2 : (c & 0xf8) == 0xf0 ? 3 : -1;
-        static const uint32_t lead[] = {0x7f, 0x1f, 0x0f, 0x07}, least[] = {0, 0x80, 0x800, 0x10000};
-        if (more < 0) return false;
-        c &= lead[more];
-        for (int i = 0; i < more; i++) {
-            if ((*p & 0xc0) != 0x80) return false;
-            c = c << 6 | (*p++ & 0x3f);
-        }
-        if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff)) return false;
-    }
+    const uint8_t *p = (const uint8_t *)text, *end = p + strlen(text);
+    for (size_t size = 0; p < end; p += size)
+        if (text_utf8(p, (size_t)(end - p), &size) < 0) return false;
     return true;
 }
 

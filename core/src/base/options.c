@@ -9,14 +9,21 @@
 #include "base/address.h"
 #include "base/status.h"
 
-/* A new option is a field in options.h and a row here. */
+/* A new option is a field in options.h and a row here.  Its value is a number in a range, or one of some words, which
+ * stands for its place among them. */
 static const struct {
     const char *name;
     size_t field;
     uint32_t value, least, most;
+    const char *words[4];
 } table[] = {
-    {"limit", offsetof(options, limit), 64u << 20, 1, UINT32_MAX},
-    {"buffer", offsetof(options, buffer), 65536, 1024, 1u << 30},
+    {"limit", offsetof(options, limit), 64u << 20, 1, UINT32_MAX, {0}},
+    {"buffer", offsetof(options, buffer), 65536, 1024, 1u << 30, {0}},
+    {"framing", offsetof(options, framing), FRAMING_MESSAGE, 0, 0, {"message", "line", "raw"}},
+    {"text", offsetof(options, text), TEXT_UTF8, 0, 0, {"utf-8", "utf-16le"}},
+    {"nul", offsetof(options, nul), 0, 0, 1, {0}},
+    {"keepalive", offsetof(options, keepalive), 60, 0, 32767, {0}},
+    {"access", offsetof(options, access), ACCESS_USER, 0, 0, {"user", "all"}},
 };
 enum { COUNT = sizeof table / sizeof *table };
 
@@ -33,11 +40,25 @@ static int unknown(const char *text, const char *name)
     return ipcio__fail(IPCIO_INVALID, "%s: no option \"%s\"; there are: %s", text, name, known);
 }
 
+static int set_word(options *o, size_t row, const char *text, const char *value)
+{
+    char known[100] = "";
+    for (uint32_t i = 0, n = 0; table[row].words[i]; i++) {
+        if (strcmp(table[row].words[i], value) == 0) {
+            *field(o, row) = i;
+            return 0;
+        }
+        n += (uint32_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", table[row].words[i]);
+    }
+    return ipcio__fail(IPCIO_INVALID, "%s: option %s=%s: one of %s is needed", text, table[row].name, value, known);
+}
+
 static int set(options *o, const char *text, const char *name, const char *value)
 {
     size_t row = 0;
     while (row < COUNT && strcmp(table[row].name, name) != 0) row++;
     if (row == COUNT) return unknown(text, name);
+    if (table[row].words[0]) return set_word(o, row, text, value);
 
     uint64_t number = 0;
     const char *p = value;

@@ -4,9 +4,18 @@
 
 #include <stdint.h>
 
+enum { FRAMING_MESSAGE, FRAMING_LINE, FRAMING_RAW };
+enum { TEXT_UTF8, TEXT_UTF16LE };
+enum { ACCESS_USER, ACCESS_ALL };
+
 typedef struct {
-    uint32_t limit;  /* longest message this side takes and sends, in bytes */
-    uint32_t buffer; /* bytes to read ahead */
+    uint32_t limit;     /* longest message this side takes and sends, in bytes */
+    uint32_t buffer;    /* bytes to read ahead */
+    uint32_t framing;   /* FRAMING_... */
+    uint32_t text;      /* TEXT_...: what the other side writes and reads; this side has UTF-8 */
+    uint32_t nul;       /* 1: the other side ends each message with a NUL */
+    uint32_t keepalive; /* seconds of silence after which a peer elsewhere is asked whether it lives; 0: never */
+    uint32_t access;    /* ACCESS_... */
 } options;
 
 /* Sets the defaults, then what `first` and after it `second` say ("limit=1000&buffer=4096", NULL or "" for

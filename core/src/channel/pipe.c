@@ -184,9 +184,10 @@ static void pipe_abandon_server(ipcio_server *base)
 static int pipe_accept(ipcio_server *base, ipcio_conn *c)
 {
     os_fd fd;
-    int st = os_local_accept(base->listener, &fd);
+    int st = os_accept(base->listener, &fd);
     if (st < 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
-    return st > 0 ? st : stream_open(c, fd, false);
+    if (st == 0) stream_open(c, fd);
+    return st;
 }
 
 /* -------------------------------------------------------------------------------------- connecting */
@@ -236,8 +237,9 @@ static int pipe_connect(ipcio_conn *base)
     if (st != 0) return st;
     process_lock();
     st = os_local_connect(path, &fd);
-    if (st == 0) st = stream_open(base, fd, true);
+    if (st == 0) stream_open(base, fd);
     process_unlock();
+    if (st == 0) st = stream_hello(base);
     if (st == IPCIO_MISSING || st > 0) wait_for_server(c, path);
     if (st == IPCIO_MISSING) return ipcio__fail(st, "%s: nobody serves the name", base->address.text);
     if (st > 0) return IPCIO_WANT_READ;

@@ -1,32 +1,21 @@
 /* stream.c - see stream.h. */
 #include "channel/stream.h"
 
-#include <string.h>
-
-enum { FRAME_HELLO = 1, FRAME_FIRST, FRAME_NEXT };
-enum { VERDICT_ABORT, VERDICT_MORE, VERDICT_END };
-enum { GATHER = (OS_PIECES_MAX - 1) / 2 }; /* frames that one system call sends */
-enum { FLAG_ANSWER = 1, HELLO_SIZE = STREAM_HELLO - STREAM_HEADER - 1 };
+static const char gone[] = "the peer has closed the connection";
 
 static stream *stream_of(ipcio_conn *c)
 {
     return (stream *)c;
 }
 
-static void put32(uint8_t *to, uint32_t v)
-{
-    for (int i = 0; i < 4; i++) to[i] = (uint8_t)(v >> 8 * i);
-}
-
-static uint32_t get32(const uint8_t *from)
-{
-    return (uint32_t)from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
-}
-
 /* ------------------------------------------------------------------------------------------ reading */
 
-/* No more of this connection can be read.  Its answers stay the same from now on. */
-static int over(stream *s, int status, const char *why)
+static int ended(stream *s)
+{
+    return ipcio__fail(s->in.ended, "%s: %s", s->conn.base.text, s->in.why);
+}
+
+int stream_over(stream *s, int status, const char *why)
 {
     s->in.ended = status;
     s->in.why = why;
@@ -34,221 +23,65 @@ static int over(stream *s, int status, const char *why)
         os_shutdown(s->fd);
         buffer_take(&s->in.ahead, buffer_size(&s->in.ahead));
     }
-    return ipcio__fail(status, "%s: %s", s->conn.base.text, why);
+    return ended(s);
 }
 
-static int broken(stream *s, const char *why)
+int stream_broken(stream *s, const char *why)
 {
-    return over(s, IPCIO_PROTOCOL, why);
+    return stream_over(s, IPCIO_PROTOCOL, why);
 }
 
-/* What is not there yet, or not any more. */
-static int not_received(stream *s, int st)
+int stream_not_received(stream *s, int st)
 {
     if (st > 0) return st;
-    if (st == IPCIO_CLOSED) return over(s, st, "the peer has closed the connection");
-    return ipcio__fail_os(st, "%s: cannot read", s->conn.base.text);
-}
-
-/* Nothing is read ahead of a message in several frames, so that take can receive the next payload to its place, nor
- * behind HELLO, so that a new connection's descriptor still shows its first message. */
-static bool exactly(const stream *s)
-{
-    return !s->in.greeted || (s->in.inside && !s->in.over && s->in.m.length > STREAM_FRAME_MAX);
+    if (st < 0 && st != IPCIO_CLOSED) return ipcio__fail_os(st, "%s: cannot read", s->conn.base.text);
+    /* Programs that know nothing of ipcio may end one direction alone. */
+    if (s->framing == &framing_message) atomic_store_explicit(&s->peer_gone, true, memory_order_relaxed);
+    return stream_over(s, st, gone);
 }
 
 /* Receives once into `ahead`, which is to hold `need` bytes in the end. */
 static int receive_ahead(stream *s, size_t need)
 {
-    if (s->in.ended) return ipcio__fail(s->in.ended, "%s: %s", s->conn.base.text, s->in.why);
+    if (s->in.ended) return ended(s);
     buffer *a = &s->in.ahead;
-    size_t room = a->capacity ? need - buffer_size(a) : s->in.room;
+    size_t room = a->capacity == 0 ? s->in.room : buffer_size(a) == a->capacity ? a->capacity : need - buffer_size(a);
     int st = buffer_reserve(a, room);
     if (st != 0) return st;
-    size_t got = 0, most = a->capacity - a->tail;
-    if (exactly(s)) {
-        size_t exact = need - buffer_size(a);
-        if (s->in.left > exact) exact = s->in.left; /* the payload that is asked for */
-        if (exact < most) most = exact;
-    }
-    st = os_receive(s->fd, &(os_piece){a->bytes + a->tail, most}, 1, &got);
+    size_t got = 0, room_left = a->capacity - a->tail, most = s->framing->most(s, need);
+    st = os_receive(s->fd, &(os_piece){a->bytes + a->tail, most < room_left ? most : room_left}, 1, &got);
     a->tail += got;
-    return st == 0 ? 0 : not_received(s, st);
+    return st == 0 ? 0 : stream_not_received(s, st);
 }
 
-static int fill(stream *s, size_t need)
+int stream_fill(stream *s, size_t need)
 {
     int st = 0;
     while (st == 0 && buffer_size(&s->in.ahead) < need) st = receive_ahead(s, need);
     return st;
 }
 
-static const uint8_t *front(const stream *s)
-{
-    return s->in.ahead.bytes + s->in.ahead.head;
-}
-
-/* Takes HELLO, the first thing that each side sends. */
-static int take_hello(stream *s)
-{
-    static const char strange[] = "the peer does not speak ipcio";
-    int st = fill(s, STREAM_HEADER);
-    if (st != 0) return st;
-    const uint8_t *h = front(s);
-    if (get32(h) != HELLO_SIZE || h[12] != FRAME_HELLO || h[14] != 'i' || h[15] != 'p') return broken(s, strange);
-    if ((st = fill(s, STREAM_HELLO)) != 0) return st;
-    const uint8_t *hello = front(s) + STREAM_HEADER;
-    if (memcmp(hello, "ipcio", 6) != 0) return broken(s, strange);
-    if (hello[6] != STREAM_VERSION) return broken(s, "the peer speaks another version of ipcio's protocol");
-    atomic_store_explicit(&s->conn.peer_limit, get32(hello + 8), memory_order_release);
-    s->in.greeted = true;
-    buffer_take(&s->in.ahead, STREAM_HELLO);
-    return 0;
-}
-
 int stream_greeted(ipcio_conn *c)
 {
-    stream *s = stream_of(c);
-    return s->in.greeted ? 0 : take_hello(s);
-}
-
-/* Reads the header of the next frame of `kind`. */
-static int frame_header(stream *s, int kind)
-{
-    int st = s->in.greeted ? 0 : take_hello(s);
-    if (st == 0) st = fill(s, STREAM_HEADER);
-    if (st != 0) return st;
-    const uint8_t *h = front(s);
-    uint32_t length = get32(h), total = get32(h + 4);
-    if (h[12] != kind || h[13] > FLAG_ANSWER || h[14] != 'i' || h[15] != 'p')
-        return broken(s, "a frame of the wrong kind came");
-    if (kind == FRAME_FIRST) {
-        s->in.m = (message){.length = total, .call = get32(h + 8), .answer = h[13] & FLAG_ANSWER};
-        s->in.got = 0;
-        s->in.inside = true;
-        s->in.over = s->in.aborted = false;
-    }
-    if (total != s->in.m.length || length > total - s->in.got || length > STREAM_FRAME_MAX)
-        return broken(s, "a frame with a wrong length came");
-    s->in.left = length;
-    s->in.empty = length == 0;
-    s->in.verdict_due = true;
-    buffer_take(&s->in.ahead, STREAM_HEADER);
-    return 0;
-}
-
-static int aborted(stream *s)
-{
-    return ipcio__fail(IPCIO_ABORTED, "%s: the writer gave the message up", s->conn.base.text);
-}
-
-/* Acts on the verdict behind a frame's payload.  ABORTED for a message that was given up. */
-static int judge(stream *s, uint8_t verdict)
-{
-    s->in.verdict_due = false;
-    if (verdict == VERDICT_MORE && !s->in.empty) return 0;
-    s->in.over = true;
-    s->in.aborted = verdict == VERDICT_ABORT;
-    if (s->in.aborted) return aborted(s);
-    if (verdict == VERDICT_END && s->in.got == s->in.m.length) return 0;
-    return broken(s, "a frame with a wrong verdict came");
-}
-
-/* Goes on to the message's next payload: 0 with `left` above 0, or with `over`. */
-static int advance(stream *s)
-{
-    int st = 0;
-    while (st == 0 && s->in.left == 0 && !s->in.over) {
-        if (!s->in.verdict_due) {
-            st = frame_header(s, FRAME_NEXT);
-        } else if ((st = fill(s, 1)) == 0) {
-            uint8_t verdict = *front(s);
-            buffer_take(&s->in.ahead, 1);
-            st = judge(s, verdict);
-        }
-    }
-    return st;
-}
-
-/* Counts n bytes of payload as taken. */
-static void count(stream *s, size_t n)
-{
-    s->in.left -= (uint32_t)n;
-    s->in.got += n;
-}
-
-/* Reads over the rest of a message whose reader had enough of it. */
-static int skip(stream *s)
-{
-    while (!s->in.over) {
-        int st = advance(s);
-        if (st == IPCIO_ABORTED) break;
-        if (st == 0 && s->in.left) st = fill(s, 1);
-        if (st != 0) return st;
-        size_t n = buffer_size(&s->in.ahead);
-        if (n > s->in.left) n = s->in.left;
-        count(s, n);
-        buffer_take(&s->in.ahead, n);
-    }
-    s->in.inside = false;
-    return 0;
+    return stream_of(c)->framing->greeted(stream_of(c));
 }
 
 int stream_start(ipcio_conn *c, message *m)
 {
-    stream *s = stream_of(c);
-    int st = s->in.inside ? skip(s) : 0;
-    if (st == 0) st = frame_header(s, FRAME_FIRST);
-    if (st == 0) *m = s->in.m;
-    return st;
+    return stream_of(c)->framing->start(stream_of(c), m);
 }
 
 int stream_view(ipcio_conn *c, const void **data)
 {
-    stream *s = stream_of(c);
     *data = NULL;
-    size_t size = s->in.left;
-    if (s->in.got || size != s->in.m.length || !s->in.verdict_due || size + 1 > s->in.room) return 0;
-    int st = fill(s, size + 1);
-    if (st != 0) return st;
-    uint8_t verdict = front(s)[size];
-    if (verdict == VERDICT_MORE) return 0; /* its end is in another frame */
-    *data = front(s);
-    count(s, size);
-    s->in.ahead.head += size + 1; /* buffer_take would let the next bytes overwrite what was given out */
-    return judge(s, verdict);
+    return stream_of(c)->framing->view(stream_of(c), data);
 }
 
 int stream_take(ipcio_conn *c, void *to, size_t n, size_t *got)
 {
     stream *s = stream_of(c);
     *got = 0;
-    if (s->in.ended == IPCIO_PROTOCOL) return ipcio__fail(s->in.ended, "%s: %s", s->conn.base.text, s->in.why);
-    int st = s->in.aborted ? aborted(s) : advance(s);
-    if (st != 0 || s->in.over || n == 0) return st;
-    if (n > s->in.left) n = s->in.left;
-
-    buffer *a = &s->in.ahead;
-    size_t here = buffer_size(a);
-    if (here == 0 && n >= 4096) {
-        /* Straight to where it belongs, and ahead what comes behind it: up to the next payload of this message. */
-        if (s->in.ended) return ipcio__fail(s->in.ended, "%s: %s", s->conn.base.text, s->in.why);
-        if ((st = buffer_reserve(a, s->in.room)) != 0) return st;
-        size_t r = 0, behind = a->capacity - a->tail;
-        if (n == s->in.left && s->in.got + n < s->in.m.length) behind = 1 + STREAM_HEADER;
-        os_piece pieces[2] = {{to, n}, {a->bytes + a->tail, behind}};
-        if ((st = os_receive(s->fd, pieces, 2, &r)) != 0) return not_received(s, st);
-        *got = r < n ? r : n;
-        a->tail += r - *got;
-    } else {
-        if ((st = fill(s, 1)) != 0) return st;
-        here = buffer_size(a);
-        *got = here < n ? here : n;
-        memcpy(to, front(s), *got);
-        buffer_take(a, *got);
-    }
-    count(s, *got);
-    return 0;
+    return s->in.ended == IPCIO_PROTOCOL ? ended(s) : s->framing->take(s, to, n, got);
 }
 
 void stream_end(ipcio_conn *c)
@@ -256,179 +89,67 @@ void stream_end(ipcio_conn *c)
     stream *s = stream_of(c);
     if (s->in.over) s->in.inside = false;
     buffer_take(&s->in.ahead, 0);
+    /* A line as long as the limit leaves a buffer that others need not keep. */
+    if (s->in.ahead.capacity > 4 * s->in.room && buffer_size(&s->in.ahead) == 0) buffer_free(&s->in.ahead);
+}
+
+bool stream_ready(ipcio_conn *c)
+{
+    const stream *s = stream_of(c);
+    return s->in.ended || s->framing->ready(s);
 }
 
 bool stream_arrived(ipcio_conn *c)
 {
     stream *s = stream_of(c);
     size_t here = buffer_size(&s->in.ahead);
-    if (exactly(s)) return os_poll(&(os_wait){s->fd, IPCIO_WANT_READ}, 1, 0) != IPCIO_TIMEOUT;
-    return here >= s->in.room || receive_ahead(s, here + 1) <= 0;
-}
-
-bool stream_ready(ipcio_conn *c)
-{
-    const stream *s = stream_of(c);
-    size_t here = buffer_size(&s->in.ahead);
-    if (s->in.ended) return true;
-    if (here < STREAM_HEADER || s->in.inside) return s->in.inside && here > 0;
-    return here >= STREAM_HEADER + (size_t)get32(front(s)) + 1;
+    bool full = here >= s->in.room;
+    if (full && stream_ready(c)) return true;
+    if (full || s->framing->most(s, here + 1) != SIZE_MAX)
+        return os_poll(&(os_wait){s->fd, IPCIO_WANT_READ}, 1, 0) != IPCIO_TIMEOUT;
+    return receive_ahead(s, here + 1) <= 0;
 }
 
 /* ------------------------------------------------------------------------------------------ writing */
 
-static uint8_t zeros[STREAM_FRAME_MAX]; /* never written */
-
-static void put_frame(uint8_t *h, const message *m, int kind, size_t size)
+int stream_send(stream *s, const os_piece *pieces, int n, size_t *sent)
 {
-    put32(h, (uint32_t)size);
-    put32(h + 4, (uint32_t)m->length);
-    put32(h + 8, m->call);
-    h[12] = (uint8_t)kind;
-    h[13] = m->answer ? FLAG_ANSWER : 0;
-    h[14] = 'i';
-    h[15] = 'p';
-}
-
-static size_t put_hello(stream *s, uint8_t *to)
-{
-    uint8_t *h = to + STREAM_HEADER;
-    put_frame(to, &(message){.length = HELLO_SIZE}, FRAME_HELLO, HELLO_SIZE);
-    memset(h, 0, HELLO_SIZE);
-    memcpy(h, "ipcio", 6);
-    h[6] = STREAM_VERSION;
-    put32(h + 8, s->conn.options.limit);
-    h[HELLO_SIZE] = VERDICT_END;
-    return STREAM_HELLO;
-}
-
-/* Makes a frame of message `m` the one under way, behind HELLO if none of that is out yet. */
-static void frame(stream *s, const message *m, int kind, size_t size, uint8_t verdict)
-{
-    size_t hello = s->out.greeted ? 0 : put_hello(s, s->out.head);
-    put_frame(s->out.head + hello, m, kind, size);
-    s->out.head_size = hello + STREAM_HEADER;
-    s->out.m = *m;
-    s->out.size = size;
-    s->out.sent = 0;
-    s->out.verdict = verdict;
-    s->out.frame = true;
-    s->out.zeros = false;
-}
-
-/* What the next frame takes of the `left` bytes at hand; `last`: they end the message.  False: there is none. */
-static bool next_frame(size_t left, bool last, size_t *size, uint8_t *verdict)
-{
-    *size = left < STREAM_FRAME_MAX ? left : STREAM_FRAME_MAX;
-    *verdict = last && *size == left ? VERDICT_END : VERDICT_MORE;
-    return *size > 0 || *verdict == VERDICT_END;
-}
-
-/* Sends once: what is left of the frame under way, whose payload lies at `data`, and with it the frames behind it,
- * whose payload follows there, `behind` bytes. */
-static int push(stream *s, const uint8_t *data, size_t behind, bool last)
-{
-    uint8_t joints[GATHER][1 + STREAM_HEADER]; /* a frame's verdict and the next one's header */
-    os_piece all[OS_PIECES_MAX] = {{s->out.head, s->out.head_size}, {(void *)(uintptr_t)data, s->out.size}};
-    size_t size = s->out.size, done = s->out.sent, sent = 0;
-    uint8_t verdict = s->out.verdict;
-    int n = 2, first = 0;
-    for (int i = 0; i < GATHER; i++) {
-        joints[i][0] = verdict;
-        all[n++] = (os_piece){joints[i], 1};
-        data += size;
-        if (verdict != VERDICT_MORE || i == GATHER - 1 || !next_frame(behind, last, &size, &verdict)) break;
-        put_frame(joints[i] + 1, &s->out.m, FRAME_NEXT, size);
-        all[n - 1].size += STREAM_HEADER;
-        all[n++] = (os_piece){(void *)(uintptr_t)data, size};
-        behind -= size;
-    }
-    while (done >= all[first].size) done -= all[first++].size;
-    all[first].bytes = (uint8_t *)all[first].bytes + done;
-    all[first].size -= done;
-    int st = os_send(s->fd, all + first, n - first, &sent);
-    if (st > 0) return st;
-    if (st == IPCIO_CLOSED) return ipcio__fail(st, "%s: the peer has closed the connection", s->conn.base.text);
-    if (st < 0) return ipcio__fail_os(st, "%s: cannot write", s->conn.base.text);
-    s->out.sent += sent;
-    s->out.greeted = true;
-    return 0;
-}
-
-/* Sends what an abort left to be sent. */
-static int push_zeros(stream *s)
-{
-    int st = 0;
-    size_t whole = s->out.head_size + s->out.size + 1;
-    while (st == 0 && s->out.sent < whole) st = push(s, zeros, 0, false);
-    if (st == 0) s->out.frame = false;
-    return st;
+    int st = atomic_load_explicit(&s->peer_gone, memory_order_relaxed) ? IPCIO_CLOSED : os_send(s->fd, pieces, n, sent);
+    if (st >= 0) return st;
+    if (st == IPCIO_CLOSED) return ipcio__fail(st, "%s: %s", s->conn.base.text, gone);
+    return ipcio__fail_os(st, "%s: cannot write", s->conn.base.text);
 }
 
 int stream_write(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken)
 {
-    stream *s = stream_of(c);
-    int st = s->out.frame && s->out.zeros ? push_zeros(s) : 0;
-    size_t over = 0; /* bytes that are out of the frame that is next */
-    while (st == 0) {
-        if (!s->out.frame) {
-            size_t size;
-            uint8_t verdict;
-            if (!next_frame(n - *taken, last, &size, &verdict)) break;
-            frame(s, m, s->out.begun ? FRAME_NEXT : FRAME_FIRST, size, verdict);
-            s->out.sent = over;
-        }
-        size_t whole = s->out.head_size + s->out.size + 1;
-        if (s->out.sent < whole) {
-            st = push(s, (const uint8_t *)data + *taken, n - *taken - s->out.size, last);
-            continue;
-        }
-        over = s->out.sent - whole;
-        *taken += s->out.size;
-        s->out.frame = false;
-        s->out.begun = s->out.verdict != VERDICT_END;
-        if (!s->out.begun) break;
-    }
-    return st;
+    return stream_of(c)->framing->write(stream_of(c), m, data, n, last, taken);
 }
 
 void stream_abort(ipcio_conn *c)
 {
-    stream *s = stream_of(c);
-    if (s->out.frame && s->out.zeros) return;
-    if (!s->out.frame || s->out.sent == 0) { /* no frame is half out */
-        s->out.frame = false;
-        if (!s->out.begun) return;
-        frame(s, &s->out.m, FRAME_NEXT, 0, VERDICT_ABORT);
-    }
-    s->out.verdict = VERDICT_ABORT;
-    s->out.zeros = true;
-    s->out.begun = false;
-    (void)push_zeros(s);
+    stream_of(c)->framing->abort(stream_of(c));
 }
 
 /* ------------------------------------------------------------------------------------------ both */
 
-int stream_open(ipcio_conn *c, os_fd fd, bool greet)
+void stream_open(ipcio_conn *c, os_fd fd)
 {
+    static const framing *const framings[] = {
+        [FRAMING_MESSAGE] = &framing_message, [FRAMING_LINE] = &framing_line, [FRAMING_RAW] = &framing_raw};
     stream *s = stream_of(c);
+    /* With raw bytes nothing but the NUL ends a message. */
+    s->framing = c->options.framing == FRAMING_RAW && c->options.nul ? &framing_line : framings[c->options.framing];
     s->fd = fd;
     s->open = true;
     s->in.room = c->options.buffer + STREAM_HEADER + 1;
     c->base.side[IPCIO_WANT_READ].fd = c->base.side[IPCIO_WANT_WRITE].fd = fd;
     c->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
     c->base.side[IPCIO_WANT_WRITE].want = IPCIO_WANT_WRITE;
-    if (!greet) return 0;
+}
 
-    uint8_t hello[STREAM_HELLO];
-    os_piece piece = {hello, put_hello(s, hello)};
-    size_t sent = 0;
-    int st = os_send(fd, &piece, 1, &sent);
-    s->out.greeted = true;
-    /* A peer that has gone already is no error here: what it sent before can still be read. */
-    if (st == IPCIO_CLOSED || (st == 0 && sent == piece.size)) return 0;
-    return st < 0 ? ipcio__fail_os(st, "%s: cannot write", c->base.text)
-                  : ipcio__fail(IPCIO_SYSTEM, "%s: a new connection takes no data", c->base.text);
+int stream_hello(ipcio_conn *c)
+{
+    return stream_of(c)->framing->hello(stream_of(c));
 }
 
 void stream_wake(ipcio_conn *c)

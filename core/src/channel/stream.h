@@ -1,22 +1,7 @@
 /* stream.h - messages over a byte stream, for every transport that has one.
  *
- * On the wire a message is one frame or several, all numbers little-endian:
- *
- *     0   4  length    of this frame's payload
- *     4   4  total     length of the whole message; the same in each of its frames
- *     8   4  call      the number of a call, 0 for none
- *     12  1  kind      FRAME_HELLO, FRAME_FIRST, FRAME_NEXT
- *     13  1  flags     1: `call` is the number of the call that this answers
- *     14  2  magic     "ip"
- *     16     payload
- *     then 1 verdict   VERDICT_ABORT, VERDICT_MORE, VERDICT_END
- *
- * The verdict stands behind the payload so that a writer who gives up in the middle of a frame can still take
- * the message back: it owes the rest of the frame, sends zeros, and a zero verdict is ABORT.
- *
- * Each side begins with a HELLO, whose payload tells the protocol's version and the longest message it takes.
- * A client sends it at once.  A server sends it with its first frame where clients know what it tells from
- * elsewhere, so that their descriptor is readable only when there is a message. */
+ * stream.c moves the bytes.  How they are cut into messages is a framing's affair, which the option `framing` chooses:
+ * message.c between two ipcio, plain.c to meet programs that know nothing of it. */
 #ifndef IPCIO_STREAM_H
 #define IPCIO_STREAM_H
 
@@ -26,14 +11,19 @@ enum {
     STREAM_HEADER = 16,
     STREAM_FRAME_MAX = 65536, /* payload of one frame; what a writer may owe after giving up */
     STREAM_VERSION = 1,
-    STREAM_HELLO = STREAM_HEADER + 16 + 1
+    STREAM_KEY = 16,
+    STREAM_HELLO = STREAM_HEADER + 16 + STREAM_KEY + 1
 };
+
+typedef struct framing framing;
 
 /* A transport's own connection begins with this. */
 typedef struct {
     ipcio_conn conn;
+    const framing *framing;
     os_fd fd;
     bool open; /* there is fd to close */
+    _Atomic bool peer_gone; /* it takes nothing any more either */
 
     struct { /* inside the reading side */
         buffer ahead;     /* what was received and not yet asked for */
@@ -42,32 +32,54 @@ typedef struct {
         bool inside;      /* a message was started, and its last verdict not yet passed by end */
         message m;        /* that message */
         uint64_t got;     /* bytes of it that were taken */
-        uint32_t left;    /* payload of its current frame still to come; then, */
+        size_t left;      /* payload of its current frame, or line, still to come; then, */
         bool verdict_due; /* its verdict */
         bool empty;       /* that frame has no payload */
         bool over;        /* the message's last verdict came, */
         bool aborted;     /* and was ABORT */
+        size_t looked;    /* bytes of `ahead` that hold no end of a line */
+        uint64_t dropped; /* bytes of a line that is too long */
+        size_t behind;    /* bytes that end the line */
         int ended;        /* below 0: nothing comes any more, and */
         const char *why;
+        uint8_t key[STREAM_KEY]; /* of its HELLO */
     } in;
 
     struct { /* inside the writing side */
+        uint8_t key[STREAM_KEY]; /* for HELLO */
         bool greeted; /* HELLO is out, or begun */
         message m;    /* what the frame under way, or the last one, is of */
         uint8_t head[STREAM_HELLO + STREAM_HEADER];
         size_t head_size;
         size_t size; /* payload of the frame under way */
-        size_t sent; /* bytes of the frame, head and verdict included, that are out */
+        size_t sent; /* bytes of the frame, head and verdict included, or of the line's end, that are out */
         uint8_t verdict;
         bool frame; /* a frame is under way */
         bool zeros; /* its message was given up: zeros take the place of its payload */
-        bool begun; /* a frame of the message is out, and its end is not */
+        bool begun; /* a part of the message is out, and its end is not */
+        bool ended; /* a message that cannot be taken back was left half sent */
     } out;
 } stream;
 
-/* Makes the connection one over `fd`, fills in its side[] and, if `greet`, sends HELLO.  stream_close gives all
- * back, also after an error.  NOMEMORY SYSTEM. */
-int stream_open(ipcio_conn *c, os_fd fd, bool greet);
+/* How messages are cut from bytes; the functions without a comment are those of transport.h. */
+struct framing {
+    int (*hello)(stream *s); /* introduces this side at once */
+    int (*greeted)(stream *s);
+    int (*start)(stream *s, message *m);
+    int (*view)(stream *s, const void **data);
+    int (*take)(stream *s, void *to, size_t n, size_t *got);
+    bool (*ready)(const stream *s);
+    size_t (*most)(const stream *s, size_t need); /* how many bytes may be received so that `ahead` holds `need` */
+    int (*write)(stream *s, const message *m, const void *data, size_t n, bool last, size_t *taken);
+    void (*abort)(stream *s);
+};
+extern const framing framing_message, framing_line, framing_raw;
+
+/* Makes the connection one over `fd` and fills in its side[].  stream_close gives all back. */
+void stream_open(ipcio_conn *c, os_fd fd);
+
+/* Introduces this side at once, where the framing does.  SYSTEM; stream_close is still to be called then. */
+int stream_hello(ipcio_conn *c);
 
 /* Members for the table of a transport. */
 int stream_greeted(ipcio_conn *c);
@@ -81,5 +93,25 @@ bool stream_arrived(ipcio_conn *c);
 bool stream_ready(ipcio_conn *c);
 void stream_wake(ipcio_conn *c);
 void stream_close(ipcio_conn *c);
+
+/* ---- for framings */
+
+static inline const uint8_t *stream_front(const stream *s)
+{
+    return s->in.ahead.bytes + s->in.ahead.head;
+}
+
+/* Receives until `ahead` holds `need` bytes. */
+int stream_fill(stream *s, size_t need);
+
+/* What a receive that failed, or would wait, answers. */
+int stream_not_received(stream *s, int st);
+
+/* No more can be read: from now on reading answers `status`, because `why`.  PROTOCOL also closes. */
+int stream_over(stream *s, int status, const char *why);
+int stream_broken(stream *s, const char *why); /* PROTOCOL */
+
+/* Sends once; CLOSED ... with the message made. */
+int stream_send(stream *s, const os_piece *pieces, int n, size_t *sent);
 
 #endif

@@ -106,13 +106,16 @@ struct ipcio_conn {
     ipcio_peer peer; /* does not change */
     int peer_known;  /* 0, or why not */
     ipcio_conn *next; /* among the strangers of a server */
-    _Atomic uint32_t peer_limit; /* the longest message the peer takes; 0: not told yet */
+    _Atomic uint32_t peer_limit; /* the longest message the peer takes; 0: not told yet, */
+    bool limit_comes;            /* but it will be, when the peer introduces itself */
+    const char *_Atomic spoiled; /* why nothing more can be read or written, or NULL */
 
     struct { /* inside the reading side */
         message m;
         enum { READ_IDLE, READ_WHOLE, READ_PIECES } state;
         bool given;   /* a message was given out in place, and its end is still to be said */
         buffer whole; /* a message that lies in no one place */
+        buffer text;  /* a message converted to UTF-8 */
         os_fd epoll, bell; /* of fileno; OS_NONE until asked for */
     } in;
 
@@ -123,6 +126,10 @@ struct ipcio_conn {
         size_t size, taken;
         uint64_t done;    /* bytes of earlier pieces */
         uint32_t calls;   /* how many calls were made */
+        buffer wire;      /* a message converted for the peer, */
+        buffer pieces;    /* collected from pieces of what is to be converted, */
+        const void *given; /* and what it was made of */
+        size_t given_size;
     } out;
 
     _Atomic int calling; /* CALL_...; changed inside both sides */

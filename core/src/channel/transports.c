@@ -4,10 +4,11 @@
 
 #include "channel/transport.h"
 
-extern const transport transport_pipe;
+extern const transport transport_pipe, transport_tcp;
 
 static const transport *const table[] = {
     &transport_pipe,
+    &transport_tcp,
 };
 enum { COUNT = sizeof table / sizeof *table };
 

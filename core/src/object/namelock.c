@@ -80,7 +80,7 @@ static void sweep_one(const char *name, void *context)
     if ((size_t)snprintf(path, sizeof path, "%s/%s", s->folder, name) >= sizeof path) return;
     if (os_file_open(path, false, &file) != 0) return;
     if (os_file_lock(file, BYTE_SWEEPER) == 0 && os_file_lock(file, BYTE_HOLDER) == 0 && os_file_at(file, path)) {
-        s->leftover(path);
+        if (s->leftover) s->leftover(path);
         (void)os_file_remove(path);
     }
     os_close(file);

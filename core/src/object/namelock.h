@@ -26,7 +26,7 @@ void namelock_drop(namelock *l);
 void namelock_abandon(namelock *l);
 
 /* Removes each file of the folder that ends in `suffix` and that nobody holds, after leftover(path) has removed
- * what its dead holder left beside it. */
+ * what its dead holder left beside it; NULL: nothing. */
 void namelock_sweep(const char *folder, const char *suffix, void (*leftover)(const char *path));
 
 #endif

@@ -26,6 +26,12 @@ int64_t os_now(void);
 /* A pause of some tens of cycles inside a spinning loop. */
 void os_relax(void);
 
+/* The user this process acts as. */
+int64_t os_user(void);
+
+/* n bytes that nobody can guess. */
+int os_random(void *to, size_t n);
+
 /* How many processors are in use, at least 1. */
 int os_processors(void);
 
@@ -71,11 +77,42 @@ bool os_watch_clear(os_fd watch); /* true: it was readable */
 /* ---- byte streams between two processes of this machine, at a path (of any length)
  *
  * listen creates the file, for this user only; EXISTS when one lies there.  connect: MISSING when nobody
- * listens, WANT_WRITE when the queue is full.  accept: WANT_READ. */
+ * listens, WANT_WRITE when the queue is full. */
 int os_local_listen(const char *path, os_fd *fd);
-int os_local_accept(os_fd listener, os_fd *fd);
 int os_local_connect(const char *path, os_fd *fd);
 int os_local_peer(os_fd fd, ipcio_peer *peer);
+
+/* ---- byte streams between machines: TCP */
+
+typedef struct {
+    uint8_t bytes[28];
+    uint32_t size;
+} os_endpoint;
+
+/* At most *n endpoints of a host and a decimal port; the host NULL: of this machine, every one.  May block where a name
+ * server is asked.  MISSING: there is no answer now.  INVALID: no such host or port. */
+int os_tcp_resolve(const char *host, const char *port, os_endpoint *to, size_t *n);
+int os_endpoint_text(const os_endpoint *e, char *text, size_t size); /* "127.0.0.1:80"; INVALID when it does not fit */
+
+/* listen fills in the port that the system chose; EXISTS.  connect begins; connected: 0, WANT_WRITE, or MISSING when
+ * nobody listens. */
+int os_tcp_listen(os_endpoint *at, os_fd *fd);
+int os_tcp_connect(const os_endpoint *to, os_fd *fd);
+int os_tcp_connected(os_fd fd);
+
+/* Sends what is written at once.  A peer that is not heard of is given up after twice `keepalive` seconds; 0: never. */
+int os_tcp_tune(os_fd fd, unsigned keepalive);
+
+/* Before closing: what was received and not read would take back what was sent. */
+void os_tcp_finish(os_fd fd);
+
+/* The user at the other end, or who listens there.  MISSING: of this machine, but gone or not told; UNSUPPORTED: of
+ * another. */
+int os_tcp_user(os_fd fd, bool listener, int64_t *user);
+
+/* ---- byte streams of either sort */
+
+int os_accept(os_fd listener, os_fd *fd); /* WANT_READ */
 
 /* Moves bytes from, or into, several places at once.  CLOSED when the peer is gone and, for receive, all it
  * sent was delivered; a peer's death raises no signal. */

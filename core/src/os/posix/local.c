@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -83,19 +82,6 @@ int os_local_connect(const char *path, os_fd *fd)
     return st;
 }
 
-int os_local_accept(os_fd listener, os_fd *fd)
-{
-    for (;;) {
-        int s = accept4((int)listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (s >= 0) {
-            *fd = s;
-            return 0;
-        }
-        if (errno == EAGAIN) return IPCIO_WANT_READ;
-        if (errno != EINTR && errno != ECONNABORTED) return os__status();
-    }
-}
-
 int os_local_peer(os_fd fd, ipcio_peer *peer)
 {
     struct ucred c;
@@ -104,70 +90,4 @@ int os_local_peer(os_fd fd, ipcio_peer *peer)
     /* pid 0: a process of another PID namespace, which has no number here */
     *peer = (ipcio_peer){.pid = c.pid ? c.pid : -1, .uid = c.uid, .gid = c.gid};
     return 0;
-}
-
-static struct msghdr message(struct iovec *v, const os_piece *pieces, int n)
-{
-    for (int i = 0; i < n; i++) v[i] = (struct iovec){.iov_base = pieces[i].bytes, .iov_len = pieces[i].size};
-    return (struct msghdr){.msg_iov = v, .msg_iovlen = (size_t)n};
-}
-
-/* Up to so many bytes it is cheaper to copy them to one place than to let the system look at several. */
-enum { FLAT = 1024 };
-
-/* How many bytes there are, all copied to `flat`; 0: more than fit. */
-static size_t flatten(uint8_t *flat, const os_piece *pieces, int n)
-{
-    size_t size = 0;
-    for (int i = 0; i < n; i++) {
-        if (pieces[i].size > FLAT - size) return 0;
-        if (pieces[i].size) memcpy(flat + size, pieces[i].bytes, pieces[i].size);
-        size += pieces[i].size;
-    }
-    return size;
-}
-
-int os_send(os_fd fd, const os_piece *pieces, int n, size_t *sent)
-{
-    struct iovec v[OS_PIECES_MAX];
-    struct msghdr m = {0};
-    uint8_t flat[FLAT];
-    size_t size = flatten(flat, pieces, n);
-    if (size == 0) m = message(v, pieces, n);
-    for (;;) {
-        ssize_t r = size ? send((int)fd, flat, size, MSG_NOSIGNAL | MSG_DONTWAIT)
-                         : sendmsg((int)fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (r >= 0) {
-            *sent = (size_t)r;
-            return 0;
-        }
-        if (errno == EAGAIN) return IPCIO_WANT_WRITE;
-        if (errno != EINTR) return os__status();
-    }
-}
-
-int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got)
-{
-    struct iovec v[OS_PIECES_MAX];
-    struct msghdr m = message(v, pieces, n);
-    for (;;) {
-        /* one place needs no message header, which costs a tenth of the call */
-        ssize_t r = n == 1 ? recv((int)fd, pieces[0].bytes, pieces[0].size, MSG_DONTWAIT)
-                           : recvmsg((int)fd, &m, MSG_DONTWAIT);
-        if (r > 0) {
-            *got = (size_t)r;
-            return 0;
-        }
-        if (r == 0) {
-            errno = 0;
-            return IPCIO_CLOSED;
-        }
-        if (errno == EAGAIN) return IPCIO_WANT_READ;
-        if (errno != EINTR) return os__status();
-    }
-}
-
-void os_shutdown(os_fd fd)
-{
-    (void)shutdown((int)fd, SHUT_RDWR);
 }

@@ -52,6 +52,16 @@ void os_relax(void)
 #endif
 }
 
+int64_t os_user(void)
+{
+    return geteuid();
+}
+
+int os_random(void *to, size_t n)
+{
+    return getentropy(to, n) == 0 ? 0 : IPCIO_SYSTEM;
+}
+
 int os_processors(void)
 {
     return (int)sysconf(_SC_NPROCESSORS_ONLN);

@@ -1,0 +1,312 @@
+/* tcp.c - the transport `tcp`: a byte stream between processes of this or of another machine.
+ *
+ * tcp://HOST:PORT; a PORT alone is this machine's.  On a port everybody can call, so accept hands out only clients of
+ * this user, or root, where they are of this machine.  The kernel tells whose a live socket is, not whose one was that
+ * was closed again.  So a server leaves a key, and how long a message it takes, in a file of ipcio's folder, and this
+ * user's clients show the key in their HELLO.  Clients from elsewhere learn the limit by the server's HELLO. */
+#include <stdio.h>
+#include <string.h>
+
+#include "channel/stream.h"
+#include "object/namelock.h"
+
+#define LOCK ".tcp.lock"
+enum { PATH_SIZE = ADDRESS_PATH_MAX + 1, ENDPOINTS = 8, ENDPOINT_TEXT = 80 };
+
+typedef struct {
+    char magic[8];
+    uint8_t key[STREAM_KEY];
+    uint32_t limit; /* longest message the server takes */
+    uint32_t unused;
+} record;
+static const char magic[8] = "ipcio t1";
+
+typedef struct {
+    ipcio_server base;
+    namelock lock; /* of the record; not held where there is no folder for it */
+    uint8_t key[STREAM_KEY];
+} tcp_server;
+
+typedef struct {
+    stream stream;
+    /* while connecting: */
+    os_endpoint endpoints[ENDPOINTS]; /* of the host, in the system's order */
+    size_t count, next;
+    os_fd trying; /* on its way to the one before `next`, */
+    bool on_way;  /* if it is */
+    /* of a server's client: */
+    const uint8_t *key; /* the server's; valid until the client is greeted */
+    bool admitted;      /* whatever it says in HELLO */
+    int user_known;     /* as os_tcp_user */
+    int64_t user;
+} tcp_conn;
+
+static tcp_server *server_of(ipcio_server *s)
+{
+    return (tcp_server *)s;
+}
+
+static tcp_conn *conn_of(ipcio_conn *c)
+{
+    return (tcp_conn *)c;
+}
+
+/* Takes a name apart, in which `port` comes to point to its end. */
+static int split(const address *a, char host[ADDRESS_NAME_MAX + 1], const char **port)
+{
+    const char *end = strrchr(a->name, ':'), *from = a->name;
+    size_t n = end ? (size_t)(end - from) : 0;
+    if (n >= 2 && from[0] == '[' && from[n - 1] == ']') from++, n -= 2;
+    else if (end && memchr(from, ':', n)) n = 0; /* IPv6 without brackets */
+    *port = end ? end + 1 : a->name;
+    unsigned long number = 0;
+    const char *p = *port;
+    for (; *p >= '0' && *p <= '9' && number <= 65535; p++) number = number * 10 + (unsigned long)(*p - '0');
+    if (a->path || (end && n == 0) || p == *port || *p || number > 65535)
+        return ipcio__fail(IPCIO_INVALID, "%s: it must be tcp://HOST:PORT, tcp://[IPv6]:PORT or tcp://PORT, a port from 0 to 65535",
+                           a->text);
+    (void)snprintf(host, ADDRESS_NAME_MAX + 1, "%.*s", (int)n, n ? from : "");
+    if (n == 0) (void)snprintf(host, ADDRESS_NAME_MAX + 1, "127.0.0.1");
+    return 0;
+}
+
+static int resolve(const address *a, os_endpoint *endpoints, size_t *n)
+{
+    char host[ADDRESS_NAME_MAX + 1];
+    const char *port;
+    int st = split(a, host, &port);
+    if (st != 0) return st;
+    *n = ENDPOINTS;
+    st = os_tcp_resolve(host, port, endpoints, n);
+    if (st == IPCIO_INVALID) return ipcio__fail(st, "%s: there is no host \"%s\"", a->text, host);
+    return st == 0 ? 0 : ipcio__fail_os(st, "%s: the host \"%s\" cannot be looked up", a->text, host);
+}
+
+/* Where the record of the server at an endpoint lies. */
+static bool record_path(const os_endpoint *at, char folder[PATH_SIZE], char path[PATH_SIZE])
+{
+    char text[ENDPOINT_TEXT], file[ADDRESS_FILE_MAX];
+    if (os_directory(folder, PATH_SIZE) != 0 || os_endpoint_text(at, text, sizeof text) != 0) return false;
+    address_file_name(text, file);
+    return snprintf(path, PATH_SIZE, "%s/%s" LOCK, folder, file) < PATH_SIZE;
+}
+
+/* ------------------------------------------------------------------------------------------ serving */
+
+/* Where this fails clients know less, as they do on other machines. */
+static void publish(tcp_server *s, const os_endpoint *at)
+{
+    record r = {.limit = s->base.options.limit};
+    char folder[PATH_SIZE], path[PATH_SIZE];
+    memcpy(r.magic, magic, sizeof magic);
+    memcpy(r.key, s->key, sizeof r.key);
+    if (!record_path(at, folder, path)) return;
+    namelock_sweep(folder, LOCK, NULL);
+    if (namelock_take(&s->lock, path) == 0 && os_file_write(s->lock.file, &r, sizeof r) != 0) namelock_drop(&s->lock);
+}
+
+/* Puts the port that the system chose into the address. */
+static int set_port(address *a, const os_endpoint *at)
+{
+    char text[ENDPOINT_TEXT], host[ADDRESS_NAME_MAX + 1], name[ADDRESS_NAME_MAX + 8], encoded[sizeof name * 3];
+    const char *port;
+    address real;
+    int st = os_endpoint_text(at, text, sizeof text);
+    if (st == 0) st = split(a, host, &port);
+    if (st != 0) return st;
+    (void)snprintf(name, sizeof name, strchr(host, ':') ? "[%s]%s" : "%s%s", host, strrchr(text, ':'));
+    (void)address_encode(name, encoded, sizeof encoded);
+    char whole[sizeof encoded + 8];
+    (void)snprintf(whole, sizeof whole, "%s://%s", a->scheme, encoded);
+    if ((st = address_parse(&real, whole)) == 0) {
+        address_free(a);
+        *a = real;
+    } else {
+        address_free(&real);
+    }
+    return st;
+}
+
+static int tcp_listen(ipcio_server *base)
+{
+    tcp_server *s = server_of(base);
+    const char *text = base->address.text;
+    os_endpoint endpoints[ENDPOINTS];
+    size_t n;
+    int st = resolve(&base->address, endpoints, &n);
+    if (st != 0) return st;
+    if ((st = os_random(s->key, sizeof s->key)) != 0) return ipcio__fail_os(st, "%s: there is no randomness", text);
+    process_lock();
+    size_t i = 0;
+    do st = os_tcp_listen(&endpoints[i], &base->listener);
+    while (st != 0 && ++i < n);
+    process_unlock();
+    if (st == IPCIO_EXISTS) return ipcio__fail(st, "%s: a live server has the port", text);
+    if (st != 0) return ipcio__fail_os(st, "%s: cannot listen", text);
+    if ((st = set_port(&base->address, &endpoints[i])) != 0) {
+        os_close(base->listener);
+        base->listener = OS_NONE;
+        return st;
+    }
+    publish(s, &endpoints[i]);
+    return 0;
+}
+
+static void tcp_unlisten(ipcio_server *base)
+{
+    os_close(base->listener);
+    namelock_drop(&server_of(base)->lock);
+}
+
+static void tcp_abandon_server(ipcio_server *base)
+{
+    os_close(base->listener);
+    namelock_abandon(&server_of(base)->lock);
+}
+
+static int tcp_accept(ipcio_server *base, ipcio_conn *c)
+{
+    tcp_conn *t = conn_of(c);
+    os_fd fd;
+    int st = os_accept(base->listener, &fd);
+    if (st < 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
+    if (st > 0) return st;
+    (void)os_tcp_tune(fd, base->options.keepalive); /* fails where the client has gone again */
+    t->user_known = os_tcp_user(fd, false, &t->user);
+    t->key = server_of(base)->key;
+    t->admitted = c->options.access == ACCESS_ALL || t->user_known == IPCIO_UNSUPPORTED ||
+                  (t->user_known == 0 && (t->user == os_user() || t->user == 0));
+    stream_open(c, fd);
+    return 0;
+}
+
+static int tcp_greeted(ipcio_conn *c)
+{
+    tcp_conn *t = conn_of(c);
+    int st = stream_greeted(c);
+    if (st > 0) return st;
+    bool shown = st == 0 && memcmp(t->stream.in.key, t->key, STREAM_KEY) == 0;
+    if (shown && t->user_known == IPCIO_MISSING) {
+        t->user_known = 0;
+        t->user = os_user();
+    }
+    if (!shown && !t->admitted)
+        return ipcio__fail(IPCIO_DENIED, "%s: the client is not this user's; access=all admits others", c->base.text);
+    /* Who has the key has read the limit beside it. */
+    return st == 0 && !shown ? stream_hello(c) : st;
+}
+
+/* -------------------------------------------------------------------------------------- connecting */
+
+/* What the server at the endpoint tells this user's clients; others have to wait for its HELLO. */
+static void read_record(tcp_conn *t, const os_endpoint *at)
+{
+    char folder[PATH_SIZE], path[PATH_SIZE];
+    os_fd file;
+    record r;
+    if (!record_path(at, folder, path) || os_file_open(path, false, &file) != 0) return;
+    if (os_file_read(file, &r, sizeof r) == 0 && memcmp(r.magic, magic, sizeof magic) == 0) {
+        atomic_store_explicit(&t->stream.conn.peer_limit, r.limit, memory_order_relaxed);
+        memcpy(t->stream.out.key, r.key, sizeof r.key);
+    }
+    os_close(file);
+}
+
+static void stop_trying(tcp_conn *t)
+{
+    if (t->on_way) os_close(t->trying);
+    t->on_way = false;
+}
+
+/* One step to an endpoint: 0, WANT_WRITE, or why not. */
+static int step(tcp_conn *t)
+{
+    int st = 0;
+    if (!t->on_way) {
+        process_lock();
+        st = os_tcp_connect(&t->endpoints[t->next++], &t->trying);
+        t->on_way = st == 0;
+        process_unlock();
+    }
+    if (st == 0) st = os_tcp_connected(t->trying);
+    if (st == 0) st = os_tcp_tune(t->trying, t->stream.conn.options.keepalive);
+    if (st < 0) stop_trying(t);
+    return st;
+}
+
+static int open_stream(ipcio_conn *c)
+{
+    tcp_conn *t = conn_of(c);
+    c->base.side[IPCIO_WANT_READ].pause = 0;
+    t->on_way = false;
+    t->user_known = os_tcp_user(t->trying, true, &t->user);
+    read_record(t, &t->endpoints[t->next - 1]);
+    c->limit_comes = c->options.framing == FRAMING_MESSAGE && !c->peer_limit;
+    stream_open(c, t->trying);
+    return stream_hello(c);
+}
+
+static int tcp_connect(ipcio_conn *c)
+{
+    tcp_conn *t = conn_of(c);
+    int64_t *pause = &c->base.side[IPCIO_WANT_READ].pause;
+    int st = t->count ? 0 : resolve(&c->address, t->endpoints, &t->count);
+    if (st != 0 && st != IPCIO_MISSING) return st;
+    while (t->next < t->count || t->on_way) {
+        if ((st = step(t)) == 0) return open_stream(c);
+        if (st > 0) {
+            c->base.side[IPCIO_WANT_READ].fd = t->trying;
+            c->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_WRITE;
+            *pause = 0;
+            return IPCIO_WANT_READ;
+        }
+    }
+    t->next = t->count = 0;
+    /* Nothing tells of a server that appears. */
+    c->base.side[IPCIO_WANT_READ].fd = OS_NONE;
+    *pause = *pause == 0 ? MILLISECOND : *pause * 2 < 50 * MILLISECOND ? *pause * 2 : 50 * MILLISECOND;
+    if (st == IPCIO_MISSING) return ipcio__fail_os(st, "%s: nobody serves the port", c->base.text);
+    return ipcio__fail_os(st, "%s: cannot connect", c->base.text);
+}
+
+static int tcp_peer(ipcio_conn *c, ipcio_peer *peer)
+{
+    *peer = (ipcio_peer){.pid = -1, .uid = conn_of(c)->user, .gid = -1};
+    return conn_of(c)->user_known == 0 ? 0 : IPCIO_UNSUPPORTED;
+}
+
+static void tcp_abandon(ipcio_conn *c)
+{
+    stream_close(c);
+    stop_trying(conn_of(c));
+}
+
+static void tcp_close(ipcio_conn *c)
+{
+    if (conn_of(c)->stream.open) os_tcp_finish(conn_of(c)->stream.fd);
+    tcp_abandon(c);
+}
+
+const transport transport_tcp = {
+    .scheme = "tcp",
+    .server_size = sizeof(tcp_server),
+    .conn_size = sizeof(tcp_conn),
+    .listen = tcp_listen,
+    .accept = tcp_accept,
+    .unlisten = tcp_unlisten,
+    .abandon_server = tcp_abandon_server,
+    .connect = tcp_connect,
+    .greeted = tcp_greeted,
+    .start = stream_start,
+    .view = stream_view,
+    .take = stream_take,
+    .end = stream_end,
+    .write = stream_write,
+    .abort = stream_abort,
+    .arrived = stream_arrived,
+    .ready = stream_ready,
+    .peer = tcp_peer,
+    .wake = stream_wake,
+    .close = tcp_close,
+    .abandon = tcp_abandon,
+};

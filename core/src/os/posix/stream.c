@@ -1,0 +1,87 @@
+/* stream.c - what byte streams of every sort have in common: sockets. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "os/posix/common.h"
+
+int os_accept(os_fd listener, os_fd *fd)
+{
+    for (;;) {
+        int s = accept4((int)listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (s >= 0) {
+            *fd = s;
+            return 0;
+        }
+        if (errno == EAGAIN) return IPCIO_WANT_READ;
+        if (errno != EINTR && errno != ECONNABORTED) return os__status();
+    }
+}
+
+static struct msghdr message(struct iovec *v, const os_piece *pieces, int n)
+{
+    for (int i = 0; i < n; i++) v[i] = (struct iovec){.iov_base = pieces[i].bytes, .iov_len = pieces[i].size};
+    return (struct msghdr){.msg_iov = v, .msg_iovlen = (size_t)n};
+}
+
+/* Up to so many bytes it is cheaper to copy them to one place than to let the system look at several. */
+enum { FLAT = 1024 };
+
+/* How many bytes there are, all copied to `flat`; 0: more than fit. */
+static size_t flatten(uint8_t *flat, const os_piece *pieces, int n)
+{
+    size_t size = 0;
+    for (int i = 0; i < n; i++) {
+        if (pieces[i].size > FLAT - size) return 0;
+        if (pieces[i].size) memcpy(flat + size, pieces[i].bytes, pieces[i].size);
+        size += pieces[i].size;
+    }
+    return size;
+}
+
+int os_send(os_fd fd, const os_piece *pieces, int n, size_t *sent)
+{
+    struct iovec v[OS_PIECES_MAX];
+    struct msghdr m = {0};
+    uint8_t flat[FLAT];
+    size_t size = flatten(flat, pieces, n);
+    if (size == 0) m = message(v, pieces, n);
+    for (;;) {
+        ssize_t r = size ? send((int)fd, flat, size, MSG_NOSIGNAL | MSG_DONTWAIT)
+                         : sendmsg((int)fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (r >= 0) {
+            *sent = (size_t)r;
+            return 0;
+        }
+        if (errno == EAGAIN) return IPCIO_WANT_WRITE;
+        if (errno != EINTR) return os__status();
+    }
+}
+
+int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got)
+{
+    struct iovec v[OS_PIECES_MAX];
+    struct msghdr m = message(v, pieces, n);
+    for (;;) {
+        /* one place needs no message header, which costs a tenth of the call */
+        ssize_t r = n == 1 ? recv((int)fd, pieces[0].bytes, pieces[0].size, MSG_DONTWAIT)
+                           : recvmsg((int)fd, &m, MSG_DONTWAIT);
+        if (r > 0) {
+            *got = (size_t)r;
+            return 0;
+        }
+        if (r == 0) {
+            errno = 0;
+            return IPCIO_CLOSED;
+        }
+        if (errno == EAGAIN) return IPCIO_WANT_READ;
+        if (errno != EINTR) return os__status();
+    }
+}
+
+void os_shutdown(os_fd fd)
+{
+    (void)shutdown((int)fd, SHUT_RDWR);
+}
