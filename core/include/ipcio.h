@@ -31,6 +31,9 @@
  *
  *  tcp://HOST:PORT, tcp://[IPv6]:PORT, or tcp://PORT for this machine alone (127.0.0.1).  Port 0 lets the system choose:
  *  see ipcio_server_address.  A HOST that is a name is looked up by the system, which may take longer than a timeout.
+ *  fd://N takes over descriptor N, a stream socket that is connected (ipcio_connect) or listening (ipcio_listen): it is
+ *  closed with the handle.  After INVALID it still belongs to the caller.  A pair of connected ones speaks ipcio when
+ *  both ends are adopted.
  *
  *  option      value                    default    meaning
  *  limit       1 to 4294967295 bytes    67108864   longest message this side takes and sends

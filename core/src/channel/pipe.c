@@ -59,7 +59,8 @@ static int find_path(const address *a, char path[PATH_SIZE], char folder[PATH_SI
         if (st == IPCIO_DENIED)
             return ipcio__fail(st, "%s: the folder of names %s must be this user's own, and no other may write to it (mode 700)",
                                a->text, folder);
-        if (st != 0) return ipcio__fail_os(IPCIO_INVALID, "%s: the folder of names %s cannot be made", a->text, folder);
+        if (st == IPCIO_MISSING) st = IPCIO_INVALID; /* it cannot be there */
+        if (st != 0) return ipcio__fail_os(st, "%s: the folder of names %s cannot be made", a->text, folder);
         char file[ADDRESS_FILE_MAX];
         address_file_name(a->name, file);
         n = snprintf(path, PATH_SIZE, "%s/%s" SUFFIX, folder, file);

@@ -35,7 +35,7 @@ typedef struct {
     os_fd trying; /* on its way to the one before `next`, */
     bool on_way;  /* if it is */
     /* of a server's client: */
-    const uint8_t *key; /* the server's; valid until the client is greeted */
+    const uint8_t *key; /* the server's, valid until the client is greeted; NULL on the client's side */
     bool admitted;      /* whatever it says in HELLO */
     int user_known;     /* as os_tcp_user */
     int64_t user;
@@ -136,11 +136,14 @@ static int tcp_listen(ipcio_server *base)
     int st = resolve(&base->address, endpoints, &n);
     if (st != 0) return st;
     if ((st = os_random(s->key, sizeof s->key)) != 0) return ipcio__fail_os(st, "%s: there is no randomness", text);
-    process_lock();
-    size_t i = 0;
-    do st = os_tcp_listen(&endpoints[i], &base->listener);
-    while (st != 0 && ++i < n);
-    process_unlock();
+    size_t i;
+    int looks = 0;
+    do {
+        process_lock();
+        for (i = 0; i < n; i++)
+            if ((st = os_tcp_listen(&endpoints[i], &base->listener)) == 0) break;
+        process_unlock();
+    } while (st == IPCIO_EXISTS && namelock_look_again(&looks));
     if (st == IPCIO_EXISTS) return ipcio__fail(st, "%s: a live server has the port", text);
     if (st != 0) return ipcio__fail_os(st, "%s: cannot listen", text);
     if ((st = set_port(&base->address, &endpoints[i])) != 0) {
@@ -184,7 +187,7 @@ static int tcp_greeted(ipcio_conn *c)
 {
     tcp_conn *t = conn_of(c);
     int st = stream_greeted(c);
-    if (st > 0) return st;
+    if (st > 0 || !t->key) return st;
     bool shown = st == 0 && memcmp(t->stream.in.key, t->key, STREAM_KEY) == 0;
     if (shown && t->user_known == IPCIO_MISSING) {
         t->user_known = 0;

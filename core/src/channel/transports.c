@@ -4,11 +4,12 @@
 
 #include "channel/transport.h"
 
-extern const transport transport_pipe, transport_tcp;
+extern const transport transport_pipe, transport_tcp, transport_fd;
 
 static const transport *const table[] = {
     &transport_pipe,
     &transport_tcp,
+    &transport_fd,
 };
 enum { COUNT = sizeof table / sizeof *table };
 

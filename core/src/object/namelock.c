@@ -16,22 +16,31 @@ static int try_take(const char *path, os_fd *file)
     int st = os_file_open(path, true, file);
     if (st != 0) return st;
     st = os_file_lock(*file, BYTE_HOLDER);
-    if (st == 0 && os_file_at(*file, path)) return 0;
-    if (st == 0)
+    int at = st == 0 || st == IPCIO_EXISTS ? os_file_at(*file, path) : 0;
+    if (st == 0 && at == 0) return 0;
+    if (at == IPCIO_MISSING)
         st = IPCIO_WANT_READ; /* it was removed meanwhile */
-    else if (st == IPCIO_EXISTS && (os_file_locked(*file, BYTE_SWEEPER) || !os_file_locked(*file, BYTE_HOLDER) ||
-                                    !os_file_at(*file, path)))
+    else if (at != 0)
+        st = at;
+    else if (st == IPCIO_EXISTS && (os_file_locked(*file, BYTE_SWEEPER) || !os_file_locked(*file, BYTE_HOLDER)))
         st = IPCIO_WANT_READ;
     os_close(*file);
     *file = OS_NONE;
     return st;
 }
 
+bool namelock_look_again(int *looks)
+{
+    static const int64_t pauses[] = {1, 4, 16, 64}; /* ms */
+    if (*looks == sizeof pauses / sizeof *pauses) return false;
+    (void)os_poll(NULL, 0, os_now() + pauses[(*looks)++] * MILLISECOND);
+    return true;
+}
+
 int namelock_take(namelock *l, const char *path)
 {
-    /* A dying process gives back its connections before its locks: who was told of its end may be here already. */
-    static const int64_t look_again[] = {1, 4, 16, 64}; /* ms */
-    size_t size = strlen(path) + 1, looks = 0;
+    size_t size = strlen(path) + 1;
+    int looks = 0;
     *l = (namelock){.file = OS_NONE, .path = malloc(size)};
     if (!l->path) return IPCIO_NOMEMORY;
     memcpy(l->path, path, size);
@@ -39,16 +48,14 @@ int namelock_take(namelock *l, const char *path)
         process_lock();
         int st = try_take(path, &l->file);
         process_unlock();
-        int64_t pause = MILLISECOND / 10;
         if (st == 0) return 0;
-        if (st == IPCIO_EXISTS && looks < sizeof look_again / sizeof *look_again)
-            pause = look_again[looks++] * MILLISECOND;
-        else if (st < 0) {
+        if (st > 0) {
+            (void)os_poll(NULL, 0, os_now() + MILLISECOND / 10);
+        } else if (st != IPCIO_EXISTS || !namelock_look_again(&looks)) {
             free(l->path);
             *l = (namelock){.file = OS_NONE};
             return st;
         }
-        (void)os_poll(NULL, 0, os_now() + pause);
     }
 }
 
@@ -79,7 +86,7 @@ static void sweep_one(const char *name, void *context)
     if (n <= suffix || strcmp(name + n - suffix, s->suffix) != 0) return;
     if ((size_t)snprintf(path, sizeof path, "%s/%s", s->folder, name) >= sizeof path) return;
     if (os_file_open(path, false, &file) != 0) return;
-    if (os_file_lock(file, BYTE_SWEEPER) == 0 && os_file_lock(file, BYTE_HOLDER) == 0 && os_file_at(file, path)) {
+    if (os_file_lock(file, BYTE_SWEEPER) == 0 && os_file_lock(file, BYTE_HOLDER) == 0 && os_file_at(file, path) == 0) {
         if (s->leftover) s->leftover(path);
         (void)os_file_remove(path);
     }

@@ -19,6 +19,10 @@ typedef struct {
 /* Takes the name whose file is `path`.  EXISTS another holds it; DENIED NOMEMORY SYSTEM.  No message. */
 int namelock_take(namelock *l, const char *path);
 
+/* After EXISTS: whether to try again; begin with *looks = 0.  A dying process gives back its connections before its
+ * locks and listeners, so that who was told of its end may be here already. */
+bool namelock_look_again(int *looks);
+
 /* Removes the file and gives the name back. */
 void namelock_drop(namelock *l);
 

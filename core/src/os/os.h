@@ -114,6 +114,9 @@ int os_tcp_user(os_fd fd, bool listener, int64_t *user);
 
 int os_accept(os_fd listener, os_fd *fd); /* WANT_READ */
 
+/* Prepares one that is open already.  INVALID when it is none, or not connected or listening as is asked. */
+int os_adopt(os_fd fd, bool listening);
+
 /* Moves bytes from, or into, several places at once.  CLOSED when the peer is gone and, for receive, all it
  * sent was delivered; a peer's death raises no signal. */
 typedef struct {
@@ -151,8 +154,8 @@ typedef struct {
 } os_identity;
 int os_identify(const char *path, os_identity *identity);
 
-/* Whether the open file is the one that the path leads to now. */
-bool os_file_at(os_fd fd, const char *path);
+/* 0 when the open file is the one that the path leads to now; MISSING when it is not. */
+int os_file_at(os_fd fd, const char *path);
 
 /* Calls `each` with every file name in the directory. */
 int os_list(const char *directory, void (*each)(const char *name, void *context), void *context);

@@ -109,10 +109,11 @@ int os_identify(const char *path, os_identity *identity)
     return 0;
 }
 
-bool os_file_at(os_fd fd, const char *path)
+int os_file_at(os_fd fd, const char *path)
 {
     struct stat a, b;
-    return fstat((int)fd, &a) == 0 && lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    if (fstat((int)fd, &a) != 0 || lstat(path, &b) != 0) return os__status();
+    return a.st_dev == b.st_dev && a.st_ino == b.st_ino ? 0 : IPCIO_MISSING;
 }
 
 int os_list(const char *directory, void (*each)(const char *name, void *context), void *context)

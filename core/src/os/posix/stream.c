@@ -1,6 +1,7 @@
 /* stream.c - what byte streams of every sort have in common: sockets. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -18,6 +19,21 @@ int os_accept(os_fd listener, os_fd *fd)
         if (errno == EAGAIN) return IPCIO_WANT_READ;
         if (errno != EINTR && errno != ECONNABORTED) return os__status();
     }
+}
+
+int os_adopt(os_fd fd, bool listening)
+{
+    int s = (int)fd, type, accepts;
+    socklen_t size = sizeof type;
+    struct sockaddr_storage a;
+    socklen_t a_size = sizeof a;
+    if (getsockopt(s, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM ||
+        getsockopt(s, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &size) != 0 || (accepts != 0) != listening)
+        return IPCIO_INVALID;
+    if (!listening && getpeername(s, (struct sockaddr *)&a, &a_size) != 0) return IPCIO_INVALID;
+    if (listening) return os__prepare(s);
+    /* Sending and receiving never block anyway, and whoever else has the socket may want it to. */
+    return fcntl(s, F_SETFD, FD_CLOEXEC) == 0 ? 0 : os__status();
 }
 
 static struct msghdr message(struct iovec *v, const os_piece *pieces, int n)
