@@ -210,7 +210,8 @@ IPCIO_API int ipcio_connect(const char *address, const char *options, int timeou
  * What the peer sent before it closed, or died, is delivered first.
  * Errors: TIMEOUT; CLOSED the peer is gone; TOOBIG a message over this side's limit came and was dropped,
  * the connection goes on; PROTOCOL the peer broke the rules, the connection is closed; INVALID closed on
- * this side, or another thread is reading, or a message is being read in pieces; FORKED; NOMEMORY; SYSTEM. */
+ * this side, or another thread is reading, or a message is being read in pieces; FORKED; NOMEMORY and SYSTEM: the message
+ * is not lost, the call can be repeated. */
 IPCIO_API int ipcio_read(ipcio_conn *conn, int timeout, const void **data, size_t *size);
 
 /* Sends one message.  If the connection's last message read was a call, this is its answer.
@@ -288,7 +289,7 @@ IPCIO_API int64_t ipcio_deadline(double seconds);
  *   want       IPCIO_WANT_READ or IPCIO_WANT_WRITE
  *   deadline   of ipcio_deadline
  * Returns 0 to say "try again" (which may turn out to be too early), TIMEOUT, INTERRUPTED after a signal,
- * INVALID or FORKED for the handle, SYSTEM.  Sets ipcio_message only for the last three. */
+ * INVALID or FORKED for the handle, NOMEMORY, SYSTEM.  Sets ipcio_message for all but the first three. */
 IPCIO_API int ipcio_wait(void *handle, int want, int64_t deadline);
 
 /* Gives up a call that answered IPCIO_WANT_...: an unfinished write is aborted, an unfinished call

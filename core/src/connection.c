@@ -341,7 +341,8 @@ static int read_whole(ipcio_conn *c, const void **data, size_t *size)
         *data = NULL;
         st = buffer_size(b) ? 0 : c->transport->view(c, data);
         if (st == 0 && !*data && (st = collect(c)) == 0) *data = b->bytes;
-        if (st > 0) return st;
+        /* What hinders the system for a moment must not cost the message: a repeated read goes on where this one was. */
+        if (st != 0 && st != IPCIO_ABORTED && st != IPCIO_CLOSED && st != IPCIO_PROTOCOL) return st;
         c->in.state = READ_IDLE;
         c->in.given = true;
         *size = (size_t)c->in.m.length;

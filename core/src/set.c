@@ -181,7 +181,7 @@ static int wait_in(ipcio_set *s, int64_t deadline, void **which)
         return 0;
     }
     int n = os_set_wait(s->epoll, (void **)s->ready, READY_MOST, s->ahead ? 0 : deadline);
-    if (n == IPCIO_SYSTEM) return ipcio__fail_os(n, "cannot wait for a set");
+    if (n < 0 && n != IPCIO_TIMEOUT && n != IPCIO_INTERRUPTED) return ipcio__fail_os(n, "cannot wait for a set");
     s->given = 0;
     s->told = n > 0 ? n : 0;
     for (size_t i = 0; s->ahead && i < s->count && s->told < 2 * READY_MOST; i++)

@@ -4,12 +4,12 @@
 
 #define BYTES(text) text, sizeof(text) - 1
 
-/* The pair, over each transport in turn. */
-static const char *const schemes[] = {"pipe", "tcp"};
+/* Each is tested over both. */
+enum { PIPE, TCP, TRANSPORTS };
 
-static void open_plain(struct pair *pair, size_t scheme, const char *server_options, const char *client_options)
+static void open_plain(struct pair *pair, size_t transport, const char *server_options, const char *client_options)
 {
-    if (scheme == 0) {
+    if (transport == PIPE) {
         open_pair_at(pair, fresh(), server_options, client_options);
         return;
     }
@@ -56,7 +56,7 @@ static void fails_to_read(ipcio_conn *conn, int status, const char *why)
 static void test_lines(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < COUNT(schemes); i++) {
+    for (size_t i = 0; i < TRANSPORTS; i++) {
         struct pair pair;
         open_plain(&pair, i, "framing=line", "framing=raw");
         sends(pair.client, BYTES("one\ntwo\r\n\n\r\nl\rast\0!\nbeg"));
@@ -95,7 +95,7 @@ static void test_long_lines(void **state)
     (void)state;
     memset(line, 'x', SIZE);
     line[SIZE] = '\n';
-    for (size_t i = 0; i < COUNT(schemes); i++) {
+    for (size_t i = 0; i < TRANSPORTS; i++) {
         struct pair pair;
         open_plain(&pair, i, "framing=line&limit=1048576&buffer=1024", "framing=raw");
         ipcio_conn *ends[] = {pair.client, pair.peer};
@@ -120,7 +120,7 @@ static void test_long_lines(void **state)
 static void test_raw(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < COUNT(schemes); i++) {
+    for (size_t i = 0; i < TRANSPORTS; i++) {
         struct pair pair;
         const void *data;
         size_t size;
@@ -153,7 +153,7 @@ static void test_raw(void **state)
 static void test_late_answer(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < COUNT(schemes); i++) {
+    for (size_t i = 0; i < TRANSPORTS; i++) {
         struct pair pair;
         const void *data;
         size_t size;
@@ -173,7 +173,7 @@ static void test_half_sent(void **state)
     char *large = calloc(1, SIZE);
     (void)state;
     assert_non_null(large);
-    for (size_t i = 0; i < COUNT(schemes); i++) {
+    for (size_t i = 0; i < TRANSPORTS; i++) {
         struct pair pair;
         const void *data;
         size_t size, all = 0;
@@ -221,7 +221,7 @@ static void test_utf16(void **state)
 {
     static const char greek[] = "\xce\xb1\xf0\x9f\x98\x80"; /* alpha, and a character of two units */
     (void)state;
-    for (size_t i = 0; i < COUNT(schemes); i++) {
+    for (size_t i = 0; i < TRANSPORTS; i++) {
         struct pair pair;
         open_plain(&pair, i, "framing=line&text=utf-16le", "framing=raw");
         sends(pair.client, BYTES("a\0\r\0\n\0" "\xb1\3\x3d\xd8\0\xde\n\0" "\x0a\x0a\n\0"));
@@ -248,7 +248,7 @@ static void test_raw_utf16(void **state)
     const void *data;
     size_t size;
     (void)state;
-    open_plain(&pair, 0, "framing=raw&text=utf-16le", "framing=raw");
+    open_plain(&pair, PIPE, "framing=raw&text=utf-16le", "framing=raw");
     sends(pair.client, BYTES("a\0\x3d\xd8\0"));
     READS(pair.peer, "a");
     FAILS(TIMEOUT, ipcio_read(pair.peer, 0, &data, &size));
@@ -274,7 +274,7 @@ static void test_nul(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct pair pair;
-        open_plain(&pair, i % 2, cases[i].options, "framing=raw");
+        open_plain(&pair, i % TRANSPORTS, cases[i].options, "framing=raw");
         sends(pair.client, cases[i].sent, cases[i].sent_size);
         check_read(pair.peer, cases[i].first, strlen(cases[i].first), __FILE__, __LINE__);
         check_read(pair.peer, cases[i].second, strlen(cases[i].second), __FILE__, __LINE__);
@@ -293,7 +293,7 @@ static void test_converted_messages(void **state)
     char piece[16];
     const void *data;
     (void)state;
-    open_plain(&pair, 0, "text=utf-16le&nul=1", NULL);
+    open_plain(&pair, PIPE, "text=utf-16le&nul=1", NULL);
     OK(ipcio_write_start(pair.peer, 4, LONG_MS));
     OK(ipcio_write_buffer(pair.peer, "a\xce", 2, LONG_MS));
     OK(ipcio_write_buffer(pair.peer, "\xb1z", 2, LONG_MS));

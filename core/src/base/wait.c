@@ -71,7 +71,7 @@ static int sleep_or_spin(handle *h, int want, int64_t deadline)
     int st = os_poll(&item, item.fd == OS_NONE ? 0 : 1, deadline_earlier(deadline, again));
     if (st == 0) wait_slept(h, want, os_now() - from);
     if (st == IPCIO_TIMEOUT && again < deadline) return 0;
-    if (st == IPCIO_SYSTEM) return ipcio__fail_os(st, "%s: cannot wait", h->text);
+    if (st < 0 && st != IPCIO_TIMEOUT && st != IPCIO_INTERRUPTED) return ipcio__fail_os(st, "%s: cannot wait", h->text);
     return st;
 }
 

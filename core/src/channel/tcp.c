@@ -108,7 +108,7 @@ static void publish(tcp_server *s, const os_endpoint *at)
 /* Puts the port that the system chose into the address. */
 static int set_port(address *a, const os_endpoint *at)
 {
-    char text[ENDPOINT_TEXT], host[ADDRESS_NAME_MAX + 1], name[ADDRESS_NAME_MAX + 8], encoded[sizeof name * 3];
+    char text[ENDPOINT_TEXT], host[ADDRESS_NAME_MAX + 1], name[ADDRESS_NAME_MAX + 8], encoded[3 * sizeof name];
     const char *port;
     address real;
     int st = os_endpoint_text(at, text, sizeof text);
@@ -116,7 +116,7 @@ static int set_port(address *a, const os_endpoint *at)
     if (st != 0) return st;
     (void)snprintf(name, sizeof name, strchr(host, ':') ? "[%s]%s" : "%s%s", host, strrchr(text, ':'));
     (void)address_encode(name, encoded, sizeof encoded);
-    char whole[sizeof encoded + 8];
+    char whole[sizeof encoded + sizeof a->scheme + 3];
     (void)snprintf(whole, sizeof whole, "%s://%s", a->scheme, encoded);
     if ((st = address_parse(&real, whole)) == 0) {
         address_free(a);
