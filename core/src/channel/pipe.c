@@ -170,9 +170,12 @@ static void pipe_unlisten(ipcio_server *base)
 {
     pipe_server *s = server_of(base);
     os_identity now;
-    if (os_identify(s->path, &now) == 0 && same(now, s->record.socket)) (void)os_file_remove(s->path);
+    int st = os_identify(s->path, &now);
+    if (st == 0 && same(now, s->record.socket)) st = os_file_remove(s->path);
     os_close(s->base.listener);
-    namelock_drop(&s->lock);
+    /* A socket that may still be ours is for the next server to remove, who knows it by the lock's file. */
+    if (st == 0 || st == IPCIO_MISSING) namelock_drop(&s->lock);
+    else namelock_abandon(&s->lock);
 }
 
 static void pipe_abandon_server(ipcio_server *base)

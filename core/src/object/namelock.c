@@ -11,19 +11,24 @@
  * sweeper's too knows that he is not looking at a holder. */
 enum { BYTE_HOLDER, BYTE_SWEEPER };
 
+/* Why the holder's byte could not be locked: EXISTS, WANT_READ to try again, or what failed. */
+static int not_taken(os_fd file)
+{
+    int swept = os_file_locked(file, BYTE_SWEEPER), held = os_file_locked(file, BYTE_HOLDER);
+    return swept == IPCIO_EXISTS || held == 0 ? IPCIO_WANT_READ : held;
+}
+
 static int try_take(const char *path, os_fd *file)
 {
     int st = os_file_open(path, true, file);
     if (st != 0) return st;
     st = os_file_lock(*file, BYTE_HOLDER);
-    int at = st == 0 || st == IPCIO_EXISTS ? os_file_at(*file, path) : 0;
-    if (st == 0 && at == 0) return 0;
-    if (at == IPCIO_MISSING)
-        st = IPCIO_WANT_READ; /* it was removed meanwhile */
-    else if (at != 0)
-        st = at;
-    else if (st == IPCIO_EXISTS && (os_file_locked(*file, BYTE_SWEEPER) || !os_file_locked(*file, BYTE_HOLDER)))
-        st = IPCIO_WANT_READ;
+    if (st == 0 || st == IPCIO_EXISTS) {
+        int at = os_file_at(*file, path);
+        if (st == 0 && at == 0) return 0;
+        if (at == 0) st = not_taken(*file);
+        else st = at == IPCIO_MISSING ? IPCIO_WANT_READ : at; /* it was removed meanwhile */
+    }
     os_close(*file);
     *file = OS_NONE;
     return st;

@@ -145,7 +145,7 @@ int os_file_remove(const char *path);                    /* success when it is n
 
 /* Locks one byte for as long as the open file lives, which no death outlasts.  EXISTS: another has it. */
 int os_file_lock(os_fd fd, unsigned byte);
-bool os_file_locked(os_fd fd, unsigned byte); /* by another */
+int os_file_locked(os_fd fd, unsigned byte); /* EXISTS by another, 0 by none */
 
 /* What a path leads to: device and number are those of no other file while it exists, and with `stamp` of none
  * that takes its place later either, as far as the file system can tell.  MISSING. */

@@ -10,8 +10,8 @@ int os__status(void);
 /* Makes it non-blocking and close-on-exec where it was not created so.  SYSTEM. */
 int os__prepare(int fd);
 
-/* A number that tells the file at `path` from later ones with the same inode, or `otherwise`. */
-uint64_t os__stamp(const char *path, uint64_t otherwise);
+/* A number that tells the file at `path` from later ones with the same inode; `otherwise` where there is none. */
+int os__stamp(const char *path, uint64_t otherwise, uint64_t *stamp);
 
 /* What remains until the deadline, for ppoll and its like; NULL when that is for ever. */
 struct timespec;

@@ -94,10 +94,11 @@ int os_file_lock(os_fd fd, unsigned byte)
     return errno == EAGAIN || errno == EACCES ? IPCIO_EXISTS : os__status();
 }
 
-bool os_file_locked(os_fd fd, unsigned byte)
+int os_file_locked(os_fd fd, unsigned byte)
 {
     struct flock l = one_byte(byte);
-    return fcntl((int)fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+    if (fcntl((int)fd, F_OFD_GETLK, &l) != 0) return os__status();
+    return l.l_type == F_UNLCK ? 0 : IPCIO_EXISTS;
 }
 
 int os_identify(const char *path, os_identity *identity)
@@ -105,8 +106,8 @@ int os_identify(const char *path, os_identity *identity)
     struct stat s;
     if (lstat(path, &s) != 0) return os__status();
     uint64_t time = (uint64_t)s.st_mtim.tv_sec * 1000000000u + (uint64_t)s.st_mtim.tv_nsec;
-    *identity = (os_identity){.device = s.st_dev, .number = s.st_ino, .stamp = os__stamp(path, time)};
-    return 0;
+    *identity = (os_identity){.device = s.st_dev, .number = s.st_ino};
+    return os__stamp(path, time, &identity->stamp);
 }
 
 int os_file_at(os_fd fd, const char *path)
