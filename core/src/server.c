@@ -168,13 +168,13 @@ static int hand_out(ipcio_server *s, ipcio_conn *c, ipcio_conn **conn)
         os_set_drop(s->epoll, c->base.side[IPCIO_WANT_READ].fd);
         *stranger = c->next;
     }
-    if ((st = connection_accepted(c, s->address.text)) == 0) {
+    if (st != IPCIO_DENIED && (st = connection_accepted(c, s->address.text)) == 0) {
         *conn = c;
         return 0;
     }
     c->transport->close(c);
     connection_delete(c);
-    return st;
+    return st == IPCIO_DENIED ? IPCIO_WANT_READ : st; /* who may not come in is no affair of the script's */
 }
 
 /* The bell has been heard; but a stop or close since then rings on. */
