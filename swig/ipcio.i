@@ -183,6 +183,11 @@ typedef struct {} ipcio_set;
                 return st;
         }
     }
+    ipcio_int fileno() { return ipcio_fileno($self); }
+    ipcio_st try_wait(void **which) {
+        int st = ipcio_set_wait($self, 0, which);
+        return st == IPCIO_TIMEOUT || st == IPCIO_INTERRUPTED ? IPCIO_WANT_READ : st;
+    }
 }
 
 %rename(listen) open_server;
@@ -213,7 +218,7 @@ ipcio_st open_set(ipcio_set **set)
     return ipcio_set_new(set);
 }
 
-/* One try, for serve: the value, the error, or what to wait for. */
+/* One try, for serve and event loops: the value, the error, or what to wait for. */
 ipcio_st try_accept(ipcio_server *server, ipcio_conn **conn)
 {
     return ipcio_accept(server, IPCIO_TRY, conn);
@@ -227,6 +232,47 @@ ipcio_st try_read(ipcio_conn *conn, const void **data, size_t *size)
 ipcio_ok try_write(ipcio_conn *conn, const void *data, size_t size)
 {
     return ipcio_write(conn, data, size, IPCIO_TRY);
+}
+
+ipcio_st try_call(ipcio_conn *conn, const void *data, size_t size, const void **answer, size_t *answer_size)
+{
+    return ipcio_call(conn, data, size, IPCIO_TRY, answer, answer_size);
+}
+
+ipcio_st try_read_start(ipcio_conn *conn, size_t *length)
+{
+    return ipcio_read_start(conn, IPCIO_TRY, length);
+}
+
+ipcio_st try_read_buffer(ipcio_conn *conn, void *to, size_t n, size_t *got)
+{
+    return ipcio_read_buffer(conn, to, n, IPCIO_TRY, got);
+}
+
+ipcio_ok try_read_end(ipcio_conn *conn)
+{
+    return ipcio_read_end(conn, IPCIO_TRY);
+}
+
+ipcio_ok try_write_start(ipcio_conn *conn, size_t announced)
+{
+    return ipcio_write_start(conn, announced, IPCIO_TRY);
+}
+
+ipcio_ok try_write_buffer(ipcio_conn *conn, const void *data, size_t size)
+{
+    return ipcio_write_buffer(conn, data, size, IPCIO_TRY);
+}
+
+ipcio_ok try_write_end(ipcio_conn *conn)
+{
+    return ipcio_write_end(conn, IPCIO_TRY);
+}
+
+/* Gives up a call that wanted `want`: it has waited for so long, or was interrupted (nil, None). */
+ipcio_ok give_up(void *handle, int want, ipcio_seconds timeout)
+{
+    return ipcio_give_up(handle, want, timeout < 0 ? IPCIO_INTERRUPTED : IPCIO_TIMEOUT, timeout);
 }
 
 /* What Set.wait answers for this handle. */

@@ -330,6 +330,14 @@ CLASS(ipcio_set, set, "ipcio.Set")
 
 %include "ipcio.i"
 
+/* Seconds of the monotonic clock, for serve. */
+%inline %{
+double now(void)
+{
+    return (double)ipcio_now() / 1e9;
+}
+%}
+
 /* --------------------------------------------------------------------------------- sleep functions */
 
 %{

@@ -20,6 +20,7 @@ typedef struct {
      * would take it for the repeated first one. */
     int busy;
     int trying; /* of these, the sides where the caller repeats the call */
+    PyObject *ended; /* a bytearray that a running serve looks at: 1 stopped, 2 closed */
     pid_t owner;
 } handle_object;
 
@@ -221,11 +222,14 @@ A descriptor that is readable exactly when an accept would not wait; level-trigg
 %feature("docstring") ipcio_server::halt "stop($self, /)
 --
 
-Ends a running serve, or the next one; the name and the queue of clients stay."
+Ends a running serve, or the next one, gracefully; the name and the queue of clients stay.  No other client is
+accepted and no other request begun; handlers under way finish, and what they answer is sent, where a client that takes
+longer than 5 s for that is given up.  Then serve closes its connections and returns."
 %feature("docstring") ipcio_server::shut "close($self, /)
 --
 
-Gives the name back and wakes threads that wait in accept or serve.  Connections go on."
+Gives the name back and wakes threads that wait in accept.  Connections go on, but those of a running serve, which ends
+at once and gives up the handlers under way."
 %feature("docstring") ipcio_server::address "The address, with what the system chose filled in."
 
 %define CLOSED_TYPE(type)
@@ -258,11 +262,21 @@ WAITING(ipcio_conn::write_start, IPCIO_WANT_WRITE)
 WAITING(ipcio_conn::write_buffer, IPCIO_WANT_WRITE)
 WAITING(ipcio_conn::write_end, IPCIO_WANT_WRITE)
 WAITING(ipcio_server::accept, IPCIO_WANT_READ)
+%exception ipcio_server::halt %{
+    tell_serve(self, 1);
+    $action
+%}
+%exception ipcio_server::shut %{
+    tell_serve(self, 2);
+    $action
+%}
 %exception try_write %{
     if (!begin_try(swig_obj[0], IPCIO_WANT_WRITE)) SWIG_fail;
     $action
     end_try(swig_obj[0], IPCIO_WANT_WRITE, result);
 %}
+
+%native(try_connect) PyObject *try_connect(PyObject *self, PyObject *given);
 
 %include "ipcio.i"
 
@@ -324,6 +338,7 @@ static void open_object(PyObject *self)
 {
     handle_object *object = (handle_object *)self;
     object->busy = object->trying = 0;
+    object->ended = NULL;
     object->owner = getpid();
 }
 
@@ -359,6 +374,13 @@ static void end_try(PyObject *self, int side, int st)
     if (st > 0) return;
     ((handle_object *)self)->trying &= ~side;
     end_call(self, side);
+}
+
+/* A running serve learns at once that its server was stopped or closed: what has not begun by then does not begin. */
+static void tell_serve(PyObject *self, char how)
+{
+    PyObject *ended = ((handle_object *)self)->ended;
+    if (ended) PyByteArray_AS_STRING(ended)[0] |= how;
 }
 
 static int take_timeout(PyObject *from, double *timeout)
@@ -536,6 +558,42 @@ static PyObject *conn_call(PyObject *self, PyObject *const *given, Py_ssize_t co
     return NULL;
 }
 
+/* One try of connect, for ipcio.aio: the connection, and None or what to wait for.  `begun` is the connection of the
+ * try before, or None; an error frees its handle. */
+static PyObject *try_connect(PyObject *self, PyObject *given)
+{
+    PyObject *address, *options, *begun, *address_text = NULL, *options_text = NULL;
+    ipcio_conn *conn = NULL;
+
+    if (!PyArg_UnpackTuple(given, "try_connect", 3, 3, &address, &options, &begun)) return NULL;
+    if (begun != Py_None && !take_handle(begun, SWIGTYPE_p_ipcio_conn, (void **)&conn)) return NULL;
+    int st = IPCIO_RAISED;
+    if ((address_text = take_text(address)) && (options_text = take_text(options)))
+        st = ipcio_connect(PyBytes_AS_STRING(address_text), PyBytes_AS_STRING(options_text), IPCIO_TRY, &conn);
+    Py_XDECREF(address_text);
+    Py_XDECREF(options_text);
+    if (st < 0) {
+        if (begun != Py_None && st != IPCIO_RAISED) ((SwigPyObject *)begun)->own = 0;
+        set_error(st);
+        return NULL;
+    }
+    if (begun == Py_None) {
+        begun = SWIG_NewPointerObj(conn, SWIGTYPE_p_ipcio_conn, SWIG_POINTER_OWN);
+        if (!begun) {
+            ipcio_conn_free(conn);
+            return NULL;
+        }
+        open_object(begun);
+    } else {
+        Py_INCREF(begun);
+    }
+    PyObject *want = st > 0 ? want_object(st) : SWIG_Py_Void();
+    PyObject *result = PyTuple_Pack(2, begun, want);
+    Py_DECREF(begun);
+    Py_DECREF(want);
+    return result;
+}
+
 /* ------------------------------------------------------------------------------ what Python expects */
 
 /* The end of the messages is not an error here. */
@@ -586,19 +644,27 @@ static PyObject *conn_exit(PyObject *self, PyObject *unused)
 static PyObject *server_exit(PyObject *self, PyObject *unused)
 {
     (void)unused;
+    tell_serve(self, 2);
     ipcio_server_close(HANDLE(ipcio_server, self));
     Py_RETURN_NONE;
 }
 
-/* Server.serve is Python: ipcio._serve.serve(self, ...). */
+/* Server.serve is Python: ipcio._serve.serve(self, ended, ...). */
 static PyObject *server_serve(PyObject *self, PyObject *given, PyObject *keywords)
 {
     if (!begin_call(self, IPCIO_WANT_READ)) return NULL;
+    handle_object *object = (handle_object *)self;
     PyObject *result = NULL, *module = PyImport_ImportModule("ipcio._serve");
     PyObject *serve = module ? PyObject_GetAttrString(module, "serve") : NULL;
-    PyObject *bound = serve ? PyMethod_New(serve, self) : NULL;
-    if (bound) result = PyObject_Call(bound, given, keywords);
-    Py_XDECREF(bound);
+    PyObject *ended = serve ? PyByteArray_FromStringAndSize("", 1) : NULL;
+    PyObject *first = ended ? PyTuple_Pack(2, self, ended) : NULL;
+    PyObject *all = first ? PySequence_Concat(first, given) : NULL;
+    object->ended = ended;
+    if (all) result = PyObject_Call(serve, all, keywords);
+    object->ended = NULL;
+    Py_XDECREF(all);
+    Py_XDECREF(first);
+    Py_XDECREF(ended);
     Py_XDECREF(serve);
     Py_XDECREF(module);
     end_call(self, IPCIO_WANT_READ);
@@ -622,7 +688,8 @@ static PyMethodDef conn_methods[] = {
 static PyMethodDef server_methods[] = {
     {"serve", (PyCFunction)(void (*)(void))server_serve, METH_VARARGS | METH_KEYWORDS,
      "serve($self, /, handler, on_error=None)\n--\n\n"
-     "Answers all clients until the server is closed or stopped.  handler(request, conn) returns the answer, or None.\n"
+     "Answers all clients until the server is stopped or closed.  handler(request, conn) returns the answer, or None.\n"
+     "One that has to wait may be a generator function: when it yields, the other clients have their turn.\n"
      "An error in it closes that client, and goes to on_error(error, conn) or as a line to standard error."},
     {"__enter__", enter, METH_NOARGS, NULL},
     {"__exit__", server_exit, METH_VARARGS, NULL},

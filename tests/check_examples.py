@@ -17,6 +17,7 @@ LIMIT = 60  # seconds for one program
 
 COUNTED = "lines 155 words 1898 bytes 10000 adler32 19e9e211\n"
 GREETED = "hello world\nhello Zoë\n"
+SCHEDULED = "".join(f"client {n} sent {n * 600000} bytes twice\n" for n in (1, 2, 3)) + "1229 primes up to 10000\n"
 
 ran = {"count.lua", "count.py"}  # examples; these two are parts of others
 failures = []
@@ -130,7 +131,12 @@ with tempfile.TemporaryDirectory(prefix="ipcio-examples-") as folder:
     os.mkdir(folder + "/names", 0o700)
     files()
     greeters(sys.argv[1])
+    rpc = f"pipe://{folder}/rpc.sock"
+    converse("jsonrpc_server.py and its clients", lambda: Program("jsonrpc_server.py", rpc),
+             [lambda client=client: Program(client, rpc) for client in ("jsonrpc_client.lua", "jsonrpc_client.py")],
+             "5\nZOË\n", for_ever=True)
     one("coroutine.lua", Program("coroutine.lua", new_address()), "hello one\nhello two\nhello three\n")
+    one("scheduler.lua", Program("scheduler.lua", new_address(), new_address()), SCHEDULED)
     page("README.md", Path(folder))
     page("docs/guide.md", Path(folder))
     one("tools/demo --check", Program(ROOT / "tools/demo", "--check"))

@@ -177,11 +177,17 @@ static int hand_out(ipcio_server *s, ipcio_conn *c, ipcio_conn **conn)
     return st == IPCIO_DENIED ? IPCIO_WANT_READ : st; /* who may not come in is no affair of the script's */
 }
 
+/* It was stopped or closed: no client is taken in and no request begun any more. */
+static bool ending(ipcio_server *s)
+{
+    return atomic_load(&s->stop) || atomic_load(&s->base.gate) & GATE_CLOSED;
+}
+
 /* The bell has been heard; but a stop or close since then rings on. */
 static void quiet_bell(ipcio_server *s)
 {
     os_bell_clear(s->bell);
-    if (atomic_load(&s->stop) || atomic_load(&s->base.gate) & GATE_CLOSED) os_bell_ring(s->bell);
+    if (ending(s)) os_bell_ring(s->bell);
 }
 
 /* Inside the reading side and the process's lock: a fork must not come between a client and its place in a list. */
@@ -220,10 +226,10 @@ int ipcio_accept(ipcio_server *s, int timeout, ipcio_conn **conn)
 }
 
 /* Answers what one client has asked; below 0 when it is to go. */
-static int answer(ipcio_conn *c, ipcio_handler *handler, void *context, int *failed)
+static int answer(ipcio_server *s, ipcio_conn *c, ipcio_handler *handler, void *context, int *failed)
 {
     enum { FAIR = 64 }; /* then the others have their turn */
-    for (int i = 0; i < FAIR; i++) {
+    for (int i = 0; i < FAIR && !ending(s); i++) {
         const void *request;
         size_t size;
         int st = ipcio_read(c, IPCIO_TRY, &request, &size);
@@ -267,7 +273,7 @@ int ipcio_serve(ipcio_server *s, ipcio_handler *handler, void *context)
             if (st == IPCIO_TIMEOUT || st == IPCIO_INTERRUPTED) st = 0;
         }
         if (st == 0 && which && which != s &&
-            (answer(which, handler, context, &failed) < 0 || ipcio_set_add(set, which, IPCIO_WANT_READ) != 0))
+            (answer(s, which, handler, context, &failed) < 0 || ipcio_set_add(set, which, IPCIO_WANT_READ) != 0))
             ipcio_conn_free(which);
     }
     for (void *h; set && (h = set_first(set, s));) ipcio_conn_free(h);

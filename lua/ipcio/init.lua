@@ -106,8 +106,8 @@ end
 ---@field accept fun(self: ipcio.Server, timeout?: number): ipcio.Connection?, string?, string? waits for the next client
 ---@field address fun(self: ipcio.Server): string the address, with what the system chose filled in
 ---@field fileno fun(self: ipcio.Server): integer?, string?, string? a descriptor that is readable while a client waits
----@field stop fun(self: ipcio.Server): true ends the running serve, or the next one; the name and the queue of clients stay
----@field close fun(self: ipcio.Server): true gives the name back; connections go on; may be repeated
+---@field stop fun(self: ipcio.Server): true ends the running serve, or the next one, when what it has begun is answered; the name and the queue of clients stay
+---@field close fun(self: ipcio.Server): true gives the name back and ends a running serve at once; accepted connections go on; may be repeated
 local Server = core.Server
 
 --- Answers every client: see ipcio.serve.
@@ -129,7 +129,7 @@ function Server:serve(handler, options)
 end
 
 ---@class ipcio.Peer
----@field pid integer -1 where the system cannot tell, as the others
+---@field pid integer the number of its process; -1 where the system cannot tell, as the others
 ---@field uid integer
 ---@field gid integer
 

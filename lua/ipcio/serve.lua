@@ -2,12 +2,24 @@
 
 local core = require "ipcio.core"
 
+local now <const> = core.now
+
 local serve = {}
 
 local FAIR <const> = 64 -- requests of one client, then the others have their turn
+local GRACE <const> = 5 -- seconds that clients of a stopped server have to take their last answers
 
-local function report(err, conn)
-  io.stderr:write(("ipcio: %s: %s\n"):format(conn:address(), err))
+local loops = {} -- those that run, by the keys of their servers
+
+-- A loop learns of its end at once: what has not begun by then does not begin.
+for name, flag in pairs {stop = "stopped", close = "closed"} do
+  local call <const> = core.Server[name]
+  core.Server[name] = function(server)
+    local ok = call(server)
+    local loop = loops[core.key(server)]
+    if loop then loop[flag] = true end
+    return ok
+  end
 end
 
 -- A task yields to wait: with `task.want` until its connection is ready for that; with `task.busy` until the
@@ -34,44 +46,166 @@ local function finish(task, try, ...)
   return value, message, code
 end
 
--- Reads requests and writes answers until the client or the handler closes; raises what is to be reported.
-local function converse(task, conn, handler)
-  for count = 1, math.huge do
-    local value, message, code = finish(task, core.try_read, conn)
-    if value then
-      local answer = handler(value, conn)
+-- Reads requests and writes answers until the client has gone, the handler closes it, or the server ends; raises what
+-- is to be reported.
+local function converse(loop, task, conn)
+  local count = 0
+  repeat
+    local request, message, code = finish(task, core.try_read, conn)
+    if request then
+      task.begun = true
+      local answer = loop.handler(request, conn)
       if type(answer) == "string" then
-        value, message, code = finish(task, core.try_write, conn, answer)
+        message, code = select(2, finish(task, core.try_write, conn, answer))
+        if code == "closed" then code = nil end -- what else it had sent is not lost
       elseif answer ~= nil then
         error(("the handler answered a %s; a string or nil is needed"):format(type(answer)), 0)
       end
+      task.begun = false
+    elseif code == "toobig" then -- dropped, and the client goes on
+      code = nil
     end
     if code == "closed" or code == "invalid" then return end
     if code then error(message, 0) end
+    count = count + 1
     if count % FAIR == 0 then pause(task) end
+  until loop.stopped or loop.closed
+end
+
+-- A running serve.  Its flags `stopped` and `closed` are about the server; `ending` is when it gives up those that
+-- do not take their answers.
+local Loop = {}
+Loop.__index = Loop
+
+-- Also gives up what is under way.
+function Loop.__close(loop)
+  loops[loop.key] = nil
+  for _, task in pairs(loop.tasks) do loop:drop(task) end
+  if loop.stopped then core.try_accept(loop.server) end -- takes the stop: it is not for the next serve
+end
+
+function Loop:drop(task)
+  self.tasks[task.key] = nil
+  coroutine.close(task.thread)
+  self.set:remove(task.conn)
+  task.conn:close()
+end
+
+-- Of a stopped server only what has begun goes on.
+function Loop:heed()
+  if not self.stopped or self.ending then return end
+  self.ending = now() + GRACE
+  self.set:remove(self.server)
+  for _, task in pairs(self.tasks) do
+    if not task.begun then self:drop(task) end
   end
 end
 
--- The tasks of a server by the keys of their connections.
-local Tasks = {
-  __close = function(tasks)
-    for _, task in pairs(tasks) do
-      coroutine.close(task.thread)
-      task.conn:close()
+-- There will be a round, for handlers that have yielded and clients for whom there was no room.
+function Loop:come_round()
+  self.due = self.due or now() + self.interval
+end
+
+-- Runs a task until it waits, yields or ends.
+function Loop:step(task)
+  if self.closed or self.tasks[task.key] ~= task then return end
+  local ok, err = coroutine.resume(task.thread)
+  local alive = coroutine.status(task.thread) == "suspended"
+  if alive and task.want ~= task.watched then
+    task.watched = task.want
+    if task.want then
+      alive = self.set:add(task.conn, task.want) -- not when the handler has closed it
+    else
+      self.set:remove(task.conn)
     end
-  end,
-}
-
-local GRACE = 5 -- seconds, for answers that are under way when the server ends
-
-local function writing(tasks)
-  for _, task in pairs(tasks) do
-    if task.watched == core.WANT_WRITE then return true end
   end
-  return false
+  if not alive then
+    self:drop(task)
+    if not ok then self.on_error(err, task.conn) end
+  elseif task.busy then
+    self.busy[#self.busy + 1] = task
+  elseif not task.want then
+    self.yielded[#self.yielded + 1] = task
+    self:come_round()
+  end
+  self:heed()
 end
 
---- Serves until the server is closed or stopped; then all its clients are closed.
+function Loop:listen()
+  local ok, _, code = self.set:add(self.server, core.WANT_READ)
+  self.accepting = ok
+  if code == "invalid" then
+    self.closed = true
+  elseif not ok then
+    self:come_round()
+  end
+end
+
+-- Takes in a client.
+function Loop:accept()
+  local conn, message, code = core.try_accept(self.server)
+  if conn then
+    local task = {conn = conn, key = core.key(conn)}
+    task.thread = coroutine.create(function() converse(self, task, conn) end)
+    self.tasks[task.key] = task
+    self:step(task)
+  elseif code == "interrupted" then
+    self.server:stop() -- was called before this serve
+  elseif code == "invalid" then
+    self.closed = true
+  elseif code == "system" or code == "nomemory" then -- the client stays in the queue until there is room
+    self.set:remove(self.server)
+    self.accepting = false
+    self:come_round()
+  else
+    return message, code
+  end
+end
+
+-- Goes on with the handlers that have yielded.
+function Loop:round()
+  local yielded = self.yielded
+  self.yielded, self.due = {}, nil
+  if self.ending then self.ending = now() + GRACE end -- handlers may take their time
+  for _, task in ipairs(yielded) do self:step(task) end
+  if not self.accepting and not self.ending then self:listen() end
+end
+
+function Loop:over()
+  self:heed()
+  return self.closed or self.ending and (not next(self.tasks) or not self.due and now() >= self.ending)
+end
+
+-- How long nothing needs to be done but for connections that are ready.
+function Loop:leisure()
+  if self.busy[1] then return 0 end
+  local moment = self.due or self.ending
+  return moment and math.max(0, moment - now())
+end
+
+function Loop:run()
+  while not self:over() do
+    local which, message, code = self.set:wait(self:leisure())
+    if not which and code ~= "timeout" then return nil, message, code end
+    local busy = self.busy
+    self.busy = {}
+    if which == self.key then
+      message, code = self:accept()
+      if code then return nil, message, code end
+    elseif which then
+      self:step(self.tasks[which])
+    end
+    for _, task in ipairs(busy) do self:step(task) end
+    if self.due and now() >= self.due then self:round() end
+  end
+  return true
+end
+
+local function report(err, conn)
+  io.stderr:write(("ipcio: %s: %s\n"):format(conn:address(), err))
+end
+
+--- Serves until the server is stopped or closed; then all its clients are closed.
 ---@param server ipcio.Server
 ---@param handler ipcio.Handler
 ---@param options? {on_error?: fun(err: any, conn: ipcio.Connection)}
@@ -79,75 +213,24 @@ end
 ---@return string? message
 ---@return string? code
 function serve.run(server, handler, options)
-  local on_error = options and options.on_error or report
-  local interval = core.SleepInterval(0) / 1000
   local set <close>, reason, status = core.new_set()
   if not set then return nil, reason, status end
-  local tasks <close> = setmetatable({}, Tasks)
-  local yielded, rest = {}, nil -- tasks to be resumed in the next round, which begins in so many seconds
-
-  -- Runs a task until it waits, yields or ends.
-  local function step(task)
-    local ok, err = coroutine.resume(task.thread)
-    local alive = coroutine.status(task.thread) == "suspended"
-    if alive and task.want ~= task.watched then
-      task.watched = task.want
-      if task.want then
-        alive = set:add(task.conn, task.want) -- not when the handler has closed it
-      else
-        set:remove(task.conn)
-      end
-    end
-    if not alive then
-      tasks[task.key] = nil
-      coroutine.close(task.thread)
-      set:remove(task.conn)
-      task.conn:close()
-      if not ok then on_error(err, task.conn) end
-    elseif not task.want then
-      yielded[#yielded + 1] = task
-      rest = task.busy and 0 or rest or interval
-    end
-  end
-
-  local function start(conn)
-    local task = {conn = conn, key = core.key(conn)}
-    task.thread = coroutine.create(function() converse(task, conn, handler) end)
-    tasks[task.key] = task
-    step(task)
-  end
-
-  local server_key, ended = core.key(server), nil
   local watched, message, code = set:add(server, core.WANT_READ)
   if not watched then return nil, message, code end
-  while true do
-    local round, timeout = yielded, rest
-    yielded, rest = {}, nil
-    local which
-    which, message, code = set:wait(timeout)
-    if not which and code ~= "timeout" then return nil, message, code end
-    if which and which ~= server_key then step(tasks[which]) end
-    for _, task in ipairs(round) do step(task) end
-    if not ended and (which == server_key or not watched) then
-      local conn, refusal, problem = core.try_accept(server)
-      if conn then start(conn) end
-      if problem == "interrupted" or problem == "invalid" then -- stopped, closed
-        set:remove(server)
-        ended = os.time()
-      elseif problem == "system" or problem == "nomemory" then
-        set:remove(server) -- no room for the client now: it stays in the queue, for the next round
-        watched, rest = false, rest or interval
-      elseif problem then
-        return nil, refusal, problem
-      elseif not ended then
-        watched = watched or set:add(server, core.WANT_READ)
-      end
-    end
-    if ended then
-      if not writing(tasks) or os.difftime(os.time(), ended) > GRACE then return true end
-      rest = rest or interval
-    end
-  end
+  local loop <close> = setmetatable({
+    server = server,
+    key = core.key(server),
+    handler = handler,
+    on_error = options and options.on_error or report,
+    interval = core.SleepInterval(0) / 1000,
+    set = set,
+    accepting = true,
+    tasks = {}, -- by the keys of their connections
+    busy = {}, -- tasks that have paused
+    yielded = {}, -- tasks whose handler has yielded
+  }, Loop)
+  loops[loop.key] = loop
+  return loop:run()
 end
 
 return serve

@@ -1,6 +1,9 @@
 --- The second process of the tests: lua5.4 peer.lua ROLE ARGUMENTS...  It prints its number and "ready".
 
+package.path = arg[0]:match("^(.*/)") .. "?.lua;" .. package.path
+
 local ipcio = require "ipcio"
+local support = require "support"
 
 local function ready()
   io.write(("%d ready\n"):format(io.open("/proc/self/stat"):read("n")))
@@ -13,6 +16,14 @@ local roles = {}
 local function listen(options)
   local server = assert(ipcio.listen(address, options))
   ready()
+  return server
+end
+
+-- Prints its address, too.
+local function listen_and_tell()
+  local server = listen()
+  print(server:address())
+  io.flush()
   return server
 end
 
@@ -90,6 +101,79 @@ function roles.one_line()
     return server
   end
   ipcio.serve(address, function() error("it went wrong") end, {limit = 1000})
+end
+
+-- A thousand clients: see many_spec.lua.  `more` is how many there will be.
+function roles.many()
+  local before = support.descriptors()
+  local server <close> = listen_and_tell()
+  local all, here, released = tonumber(more), 0, false
+  assert(server:serve(function(request)
+    if request == "here" then
+      here = here + 1
+      while here < all do coroutine.yield() end
+    elseif request == "slow" then
+      while not released do coroutine.yield() end
+    elseif request == "release" then
+      released = true
+    elseif request == "stop" then
+      server:stop()
+    end
+    return request
+  end))
+  server:close()
+  print(here, support.descriptors() == before)
+end
+
+-- `more` of its clients.
+function roles.many_clients()
+  ready()
+  local conns, right = {}, 0
+  local function ask(request)
+    for i, conn in ipairs(conns) do assert(conn:write(request(i), 30)) end
+    for i, conn in ipairs(conns) do
+      if assert(conn:read(30)) == request(i) then right = right + 1 end
+    end
+  end
+  for i = 1, tonumber(more) do conns[i] = assert(ipcio.connect(address, 30)) end
+  ask(function() return "here" end)
+  for round = 1, 5 do
+    ask(function(i) return ("client %d, round %d"):format(i, round) end)
+  end
+  print(right)
+end
+
+-- ---------------------------------------------------------------------------------- event loops
+
+-- Does to its first connection what is ordered on its second.
+function roles.far_end()
+  local server <close> = listen_and_tell()
+  local conn <close> = assert(server:accept(30))
+  local orders <close> = assert(server:accept(30))
+  local obey = {
+    two = function()
+      assert(conn:write("one"))
+      assert(conn:write("two"))
+    end,
+    half = function()
+      assert(conn:write_start(10))
+      assert(conn:write_buffer("01234"))
+    end,
+    rest = function()
+      assert(conn:write_buffer("56789"))
+      assert(conn:write_end())
+    end,
+    take = function(count)
+      for _ = 1, tonumber(count) do assert(conn:read(30)) end
+    end,
+    connect = function(to) kept[#kept + 1] = assert(ipcio.connect(to, 30)) end,
+    close = function() conn:close() end,
+  }
+  for order in orders:messages() do
+    local what, with = order:match("^(%S+) ?(.*)")
+    obey[what](with)
+    assert(orders:write("done"))
+  end
 end
 
 -- ---------------------------------------------------------------------------------- one client

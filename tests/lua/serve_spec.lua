@@ -3,6 +3,7 @@
 package.path = debug.getinfo(1, "S").source:match("^@(.*/)") .. "?.lua;" .. package.path
 
 local ipcio = require "ipcio"
+local socket = require "socket"
 local support = require "support"
 
 local fails = support.fails
@@ -109,6 +110,7 @@ describe("serve", function()
     leaving:close()
     assert.equal("hello x", client:call("x", 5))
     assert.equal("", client:call("errors", 5))
+    assert.equal("released", client:call("release", 5)) -- or the dead client's handler would not end
     finish()
   end)
 
@@ -128,13 +130,14 @@ describe("serve", function()
     assert.equal("x", conn:read(5))
   end)
 
-  it("closes its clients at the end", function()
+  it("gets an answer out that is taken late, and then ends", function()
+    assert(client:write("large"))
     local other <close> = assert(ipcio.connect(address, 5))
-    assert.equal("hello x", other:call("x", 5))
-    assert(client:write("wait"))
     assert(other:write("stop"))
-    fails("closed", other:read(5))
-    fails("closed", client:read(5))
+    fails("closed", other:read(30))
+    assert.is_true(client:read(30) == ("x"):rep(5 << 20))
+    fails("closed", client:read(30))
+    assert.equal("served\ttrue\nserving again\ttimeout\n", peer:read("a"))
     peer:close()
     client:close()
   end)
@@ -195,6 +198,206 @@ describe("serve", function()
       server:serve(function() error("first", 0) end, {on_error = function(err) error(err .. ", second", 0) end})
     end, "first, second")
     fails("closed", conn:read(1))
+  end)
+end)
+
+describe("the end of serve", function()
+  support.watch_descriptors(before_each, after_each)
+
+  -- The clients have written before the server runs, in the same process: what comes first is certain.
+  describe("in one process", function()
+    local server, clients
+    before_each(function() server, clients = assert(ipcio.listen(support.address())), {} end)
+    after_each(function()
+      server:close()
+      for _, client in ipairs(clients) do client:close() end
+    end)
+
+    -- A client that has written these requests.  They are accepted in the order of the calls.
+    local function client(...)
+      local conn = assert(ipcio.connect(server:address(), 5))
+      for _, request in ipairs {...} do assert(conn:write(request)) end
+      clients[#clients + 1] = conn
+      return conn
+    end
+
+    it("by stop lets what has begun finish, and begins nothing", function()
+      local idle, slow, stopping, queued = client(), client("slow"), client("stop", "next"), client("queued")
+      local begun, stopped = {}, false
+      assert.is_true(server:serve(function(request)
+        begun[#begun + 1] = request
+        if request == "slow" then
+          repeat coroutine.yield() until stopped
+          for _ = 1, 3 do coroutine.yield() end
+        else
+          assert(idle:write("too late"))
+          assert.is_true(server:stop())
+          stopped = true
+        end
+        return request .. " is done"
+      end))
+      assert.same({"slow", "stop"}, begun)
+      assert.equal("slow is done", slow:read(5))
+      assert.equal("stop is done", stopping:read(5))
+      for _, conn in ipairs {idle, slow, stopping} do fails("closed", conn:read(5)) end
+
+      -- The name and its queue stay.
+      fails("exists", ipcio.listen(server:address()))
+      assert.is_true(server:serve(function(request)
+        server:stop()
+        return request
+      end))
+      assert.equal("queued", queued:read(5))
+    end)
+
+    it("by stop ends a client in the middle of its requests", function()
+      local requests = {}
+      for i = 1, 100 do requests[i] = tostring(i) end
+      local conn = client(table.unpack(requests))
+      local last
+      assert.is_true(server:serve(function(request)
+        last = request
+        if request == "70" then server:stop() end
+        return request
+      end))
+      assert.equal("70", last)
+      for i = 1, 70 do assert.equal(tostring(i), conn:read(5)) end
+      fails("closed", conn:read(5))
+    end)
+
+    it("by stop is of this serve alone, however often it is called", function()
+      client("stop")
+      local function stop()
+        for _ = 1, 3 do server:stop() end
+        coroutine.yield()
+        server:stop()
+      end
+      assert.is_true(server:serve(stop))
+      local conn = client("again")
+      local asked = 0
+      assert.is_true(server:serve(function(request)
+        asked = asked + 1
+        coroutine.yield()
+        server:stop()
+        return request
+      end))
+      assert.equal(1, asked)
+      assert.equal("again", conn:read(5))
+      server:stop()
+      assert.is_true(server:serve(error))
+    end)
+
+    it("by stop does not wait for ever for a client that takes no answer", function()
+      local deaf = client("large")
+      client("stop")
+      assert.is_true(server:serve(function(request)
+        if request == "large" then return ("x"):rep(5 << 20) end
+        server:stop()
+      end))
+      fails("closed", deaf:read(5))
+    end)
+
+    it("by stop leaves a handler's error to on_error", function()
+      local slow = client("slow")
+      client("stop")
+      local stopped, reported
+      assert.is_true(server:serve(function(request)
+        if request == "stop" then
+          stopped = server:stop()
+        else
+          repeat coroutine.yield() until stopped
+          error("too hard", 0)
+        end
+      end, {on_error = function(err) reported = err end}))
+      assert.equal("too hard", reported)
+      fails("closed", slow:read(5))
+    end)
+
+    it("by close is at once", function()
+      local idle, slow, deaf, closing, queued =
+        client(), client("slow"), client("large"), client("close", "next"), client("queued")
+      local begun, given_up = {}, false
+      assert.is_true(server:serve(function(request)
+        begun[#begun + 1] = request
+        if request == "slow" then
+          local _ <close> = setmetatable({}, {__close = function() given_up = true end})
+          while true do coroutine.yield() end
+        end
+        if request == "large" then return ("x"):rep(5 << 20) end
+        assert(idle:write("too late"))
+        assert.is_true(server:close())
+      end))
+      assert.same({"slow", "large", "close"}, begun)
+      assert.is_true(given_up)
+      for _, conn in ipairs {idle, slow, deaf, closing, queued} do fails("closed", conn:read(5)) end
+      fails("missing", ipcio.connect(server:address(), 0))
+    end)
+
+    it("by close does not wait for those that stop waits for", function()
+      local slow = client("slow")
+      client("stop")
+      assert.is_true(server:serve(function(request)
+        if request == "stop" then
+          server:stop()
+        else
+          for _ = 1, 3 do coroutine.yield() end
+          server:close()
+          while true do coroutine.yield() end
+        end
+      end))
+      fails("closed", slow:read(5))
+    end)
+  end)
+end)
+
+describe("serve with clients that have written before", function()
+  support.watch_descriptors(before_each, after_each)
+
+  it("answers one that is busy, and lets the others have their turn", function()
+    local server <close> = assert(ipcio.listen(support.address()))
+    local busy <close> = assert(ipcio.connect(server:address(), 5))
+    local other <close> = assert(ipcio.connect(server:address(), 5))
+    for _ = 1, 200 do assert(busy:write("busy")) end
+    assert(other:write("other"))
+    local before = 0
+    assert.is_true(server:serve(function(request)
+      if request == "other" then
+        server:stop()
+      else
+        before = before + 1
+      end
+    end))
+    assert.is_true(before < 200)
+  end)
+
+  it("hears all that a client sent that takes no answer any more", function()
+    local server <close> = assert(ipcio.listen(support.address()))
+    local client = assert(ipcio.connect(server:address(), 5))
+    for _, request in ipairs {"a", "b", "c"} do assert(client:write(request)) end
+    client:close()
+    local heard = {}
+    assert.is_true(server:serve(function(request)
+      heard[#heard + 1] = request
+      if request == "c" then server:stop() end
+      return request
+    end))
+    assert.same({"a", "b", "c"}, heard)
+  end)
+
+  it("drops what is over its limit, and goes on with the client", function()
+    local server <close> = assert(ipcio.listen("tcp://127.0.0.1:0?framing=line&limit=10"))
+    local client = assert(socket.connect("127.0.0.1", server:address():match("%d+$"))) -- which knows of no limit
+    assert(client:send("short\nthis is too long\nlast\n"))
+    local heard, reported = {}, nil
+    assert.is_true(server:serve(function(request)
+      heard[#heard + 1] = request
+      if request == "last" then server:stop() end
+      return request
+    end, {on_error = function(err) reported = err end}))
+    assert.same({"short", "last"}, heard)
+    assert.is_nil(reported)
+    assert.equal("short\nlast\n", client:receive("*a"))
+    client:close()
   end)
 end)
 

@@ -1,5 +1,6 @@
 """serve: many clients, errors of handlers, all the ways to end."""
 import threading
+from contextlib import nullcontext
 
 import ipcio
 import pytest
@@ -395,6 +396,258 @@ def test_what_a_client_sent_before_it_closed_is_handled(server, client, in_threa
     server.stop()
     serving.result()
     assert handled == [b"1", b"2", b"3"]
+
+
+# ------------------------------------------------------------------------------------------ handlers that yield
+
+
+class Slow:
+    """A handler that yields until it is let go; how it ended is told."""
+
+    def __init__(self):
+        self.begun, self.go, self.ended = threading.Event(), threading.Event(), []
+
+    def __call__(self, request, conn):
+        if request == b"quick":
+            return request
+        return self.wait(request)
+
+    def wait(self, request):
+        self.begun.set()
+        try:
+            while not self.go.is_set():
+                yield
+            self.ended.append(request)
+        finally:
+            self.ended.append("over")
+        return request
+
+
+def test_a_handler_that_yields_holds_nobody_up(server, client, in_thread):
+    slow = Slow()
+    serving = in_thread(server.serve, slow)
+    first, second, other = client(), client(), client()
+    first.write(b"1")
+    second.write(b"2")
+    for _ in range(100):
+        assert other.call(b"quick", 10) == b"quick"
+    with pytest.raises(ipcio.TimedOut):
+        first.read(0)
+    slow.go.set()
+    assert first.read(10) == b"1" and second.read(10) == b"2"
+    server.stop()
+    serving.result()
+
+
+def test_requests_of_a_client_are_answered_in_order(server, client, in_thread):
+    def handler(request, conn):
+        for _ in range(int(request)):
+            yield
+        return request
+
+    serving = in_thread(server.serve, handler)
+    conn = client()
+    for request in b"3", b"1", b"0":
+        conn.write(request)
+    assert [conn.read(10) for _ in range(3)] == [b"3", b"1", b"0"]
+    server.stop()
+    serving.result()
+
+
+def test_a_handler_may_yield_and_give_no_answer(server, client, in_thread):
+    def handler(request, conn):
+        yield
+        if request == b"speech":
+            conn.write(b"1")
+            yield
+            return b"2"
+
+    serving = in_thread(server.serve, handler)
+    conn = client()
+    conn.write(b"silence")
+    assert conn.call(b"speech", 10) == b"1"
+    assert conn.read(10) == b"2"
+    server.stop()
+    serving.result()
+
+
+def test_an_error_of_a_handler_that_yielded(server, client, in_thread):
+    def handler(request, conn):
+        yield
+        raise ValueError(request)
+
+    errors = []
+    serving = in_thread(server.serve, handler, lambda error, conn: errors.append(str(error)))
+    with pytest.raises(ipcio.Closed):
+        client().call(b"x", 10)
+    server.stop()
+    serving.result()
+    assert errors == ["b'x'"]
+
+
+def test_a_client_that_goes_while_its_handler_waits(server, client, in_thread):
+    slow = Slow()
+    serving = in_thread(server.serve, slow)
+    conn, other = client(), client()
+    conn.write(b"x")
+    assert slow.begun.wait(10)
+    conn.close()
+    assert other.call(b"quick", 10) == b"quick"
+    slow.go.set()
+    server.stop()
+    serving.result()
+    assert slow.ended == [b"x", "over"]
+
+
+def test_an_async_handler_needs_another_module(server):
+    async def handler(request, conn):
+        return request
+
+    with pytest.raises(TypeError, match="ipcio.aio"):
+        server.serve(handler)
+
+
+# ------------------------------------------------------------------------------------------ ending
+
+
+def test_stop_lets_handlers_finish(server, client, in_thread):
+    slow = Slow()
+    serving = in_thread(server.serve, slow)
+    conn, idle = client(), client()
+    conn.write(b"begun")
+    conn.write(b"not begun")
+    assert slow.begun.wait(10)
+    server.stop()
+    with pytest.raises(ipcio.Closed):  # nobody is read from any more
+        idle.read(30)
+    server.stop()
+    late = client()
+    late.write(b"quick")
+    assert serving.is_alive()
+    slow.go.set()
+    assert conn.read(30) == b"begun"
+    with pytest.raises(ipcio.Closed):
+        conn.read(30)
+    serving.result()
+    assert slow.ended == [b"begun", "over"]
+    with pytest.raises(ipcio.Exists):  # the name stays
+        ipcio.listen(server.address)
+    serving = in_thread(server.serve, slow)  # and the queue
+    assert late.read(30) == b"quick"
+    server.stop()
+    serving.result()
+
+
+def test_stop_in_a_handler_is_heeded_at_once(server, client):
+    handled = []
+
+    def handler(request, conn):
+        handled.append(request)
+        server.stop()
+        return request
+
+    clients = [client() for _ in range(20)]
+    for conn in clients:
+        conn.write(b"x")
+        conn.write(b"y")
+    server.serve(handler)
+    server.close()  # and the queue goes
+    assert [answer for conn in clients for answer in conn] == handled == [b"x"]
+
+
+def test_a_stop_that_ended_serve_does_not_end_the_next(server, client, in_thread):
+    for _ in range(3):
+        serving = in_thread(server.serve, lambda request, conn: request)
+        assert client().call(b"x", 10) == b"x"
+        server.stop()
+        serving.result()
+
+
+def test_a_long_answer_gets_out_before_stop(server, client, in_thread):
+    begun = threading.Event()
+
+    def handler(request, conn):
+        begun.set()
+        return bytes(16 << 20)
+
+    serving = in_thread(server.serve, handler)
+    conn = client()
+    conn.write(b"x")
+    assert begun.wait(10)
+    server.stop()
+    assert conn.read(30) == bytes(16 << 20)
+    serving.result()
+
+
+def test_a_client_that_does_not_take_its_last_answer(server, client, in_thread, monkeypatch):
+    import ipcio._serve
+    monkeypatch.setattr(ipcio._serve, "GRACE", 0.05)
+    slow = Slow()
+
+    def handler(request, conn):
+        yield from slow.wait(request)
+        return bytes(16 << 20)
+
+    serving = in_thread(server.serve, handler)
+    conn = client()
+    conn.write(b"x")
+    assert slow.begun.wait(10)
+    server.stop()
+    slow.go.set()
+    serving.result()
+    with pytest.raises(ipcio.Closed):
+        conn.read(30)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_close_gives_handlers_up(server, client, in_thread, stopped):
+    slow = Slow()
+    serving = in_thread(server.serve, slow)
+    conn, idle = client(), client()
+    conn.write(b"x")
+    assert slow.begun.wait(10)
+    if stopped:
+        server.stop()
+        with pytest.raises(ipcio.Closed):
+            idle.read(30)
+    server.close()
+    serving.result()
+    assert slow.ended == ["over"]
+    for each in conn, idle:
+        with pytest.raises(ipcio.Closed):
+            each.read(30)
+    with pytest.raises(ipcio.Missing):
+        ipcio.connect(server.address, 0)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_an_error_of_a_handler_that_is_given_up(server, client, in_thread, raises):
+    begun, errors = threading.Event(), []
+
+    def on_error(error, conn):
+        errors.append(str(error))
+        if raises:
+            raise error
+
+    def handler(request, conn):
+        try:
+            while True:
+                begun.set()
+                yield
+        finally:
+            raise ValueError("too late")
+
+    serving = in_thread(server.serve, handler, on_error)
+    conn, idle = client(), client()
+    conn.write(b"x")
+    assert begun.wait(10)
+    server.close()
+    with pytest.raises(ValueError, match="too late") if raises else nullcontext():
+        serving.result()
+    assert errors == ["too late"]
+    for each in conn, idle:
+        with pytest.raises(ipcio.Closed):
+            each.read(30)
 
 
 def test_a_hundred_clients(server, client, in_thread):

@@ -1,4 +1,4 @@
-"""The type stubs agree with the module."""
+"""The type stubs agree with the module: that of the build, and in tests/packages the installed one."""
 import os
 import subprocess
 import sys
@@ -12,7 +12,7 @@ PACKAGE = Path(ipcio.__file__).parent
 
 
 def run(tmp_path, *command):
-    environment = dict(os.environ, PYTHONPATH=str(PACKAGE.parent), MYPYPATH=str(PACKAGE.parent))
+    environment = dict(os.environ, PYTHONPATH=str(PACKAGE.parent))  # from there mypy takes only what has py.typed
     done = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout

@@ -208,7 +208,7 @@ static void read_record(tcp_conn *t, const os_endpoint *at)
     os_fd file;
     record r;
     if (!record_path(at, folder, path) || os_file_open(path, false, &file) != 0) return;
-    if (os_file_read(file, &r, sizeof r) == 0 && memcmp(r.magic, magic, sizeof magic) == 0) {
+    if (os_file_read(file, &r, sizeof r) == 0 && memcmp(r.magic, magic, sizeof magic) == 0 && namelock_held(file)) {
         atomic_store_explicit(&t->stream.conn.peer_limit, r.limit, memory_order_relaxed);
         memcpy(t->stream.out.key, r.key, sizeof r.key);
     }

@@ -64,6 +64,11 @@ int namelock_take(namelock *l, const char *path)
     }
 }
 
+bool namelock_held(os_fd file)
+{
+    return os_file_locked(file, BYTE_HOLDER) == IPCIO_EXISTS;
+}
+
 void namelock_abandon(namelock *l)
 {
     if (l->path) os_close(l->file);

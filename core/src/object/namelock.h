@@ -26,6 +26,9 @@ bool namelock_look_again(int *looks);
 /* Removes the file and gives the name back. */
 void namelock_drop(namelock *l);
 
+/* Whether somebody holds the name whose file this is: a dead holder's contents mean nothing. */
+bool namelock_held(os_fd file);
+
 /* In a forked child: closes the file, which the parent holds on to. */
 void namelock_abandon(namelock *l);
 
