@@ -2,11 +2,12 @@
  *
  * malloc and its kin are defined here, before glibc's, which remain reachable by their inner names.  A
  * sanitizer does the same for itself, so there is nothing to test under one. */
-#include "helper.h"
+#include "../faults/everything.h"
 
 #if defined(__GLIBC__) && !SANITIZED
 
-static _Atomic long allocations, frees, fail_at = -1; /* fail_at: how many may succeed; -1: all */
+static _Atomic long allocations, frees, refused, fail_at = -1; /* fail_at: how many may succeed; -1: all */
+static bool once;                                     /* then one fails, not all */
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
 extern void __libc_free(void *);
@@ -14,6 +15,9 @@ extern void __libc_free(void *);
 static int may(void)
 {
     if (atomic_load(&fail_at) == 0) {
+        if (once)
+            atomic_store(&fail_at, -1);
+        atomic_fetch_add(&refused, 1);
         errno = ENOMEM;
         return 0;
     }
@@ -72,7 +76,7 @@ static void test_round_trips_allocate_nothing(void **state)
     static const size_t sizes[] = {0, 64, 10240, 65536, 1 << 20};
     struct pair pair;
     (void)state;
-    open_pair(&pair);
+    open_pair_at(&pair, new_address(), NULL, NULL);
     for (size_t i = 0; i < COUNT(sizes); i++) {
         long before;
         round_trips(&pair, sizes[i], 2);
@@ -119,7 +123,7 @@ static long ask_count(ipcio_conn *conn)
 static void test_calls_and_serve_allocate_nothing(void **state)
 {
     static unsigned char message[100000];
-    const char *address = fresh();
+    const char *address = new_address();
     struct child *server = start("counter", address, NULL);
     ipcio_conn *conn;
     long here = 0, there = 0;
@@ -141,49 +145,11 @@ static void test_calls_and_serve_allocate_nothing(void **state)
     stop(server);
 }
 
-/* Opens, talks and closes; the first status that is not 0. */
-static int everything(const char *address)
-{
-    static unsigned char message[300000];
-    ipcio_server *server = NULL;
-    ipcio_conn *client = NULL, *peer = NULL;
-    ipcio_set *set = NULL;
-    const void *data;
-    size_t size;
-    int st = ipcio_listen(address, NULL, &server), sent = 0, fd;
-
-    if (st == 0)
-        st = ipcio_connect(address, NULL, IPCIO_TRY, &client);
-    if (st == 0)
-        st = ipcio_accept(server, 0, &peer);
-    if (st == 0)
-        st = ipcio_set_new(&set);
-    if (st == 0)
-        st = ipcio_set_add(set, peer, IPCIO_WANT_READ);
-    if (st == 0)
-        st = (fd = ipcio_fileno(peer)) < 0 ? fd : 0;
-    if (st == 0)
-        st = (fd = ipcio_write_fileno(client)) < 0 ? fd : 0;
-    if (st == 0)
-        sent = st = IPCIO_WANT_WRITE;
-    while (st > 0) {
-        if (sent > 0)
-            sent = ipcio_write(client, message, sizeof message, IPCIO_TRY);
-        st = ipcio_read(peer, IPCIO_TRY, &data, &size);
-    }
-    if (st < 0 && sent > 0)
-        (void)ipcio_give_up(client, sent, IPCIO_TIMEOUT, 0);
-    ipcio_set_free(set);
-    ipcio_conn_free(client);
-    ipcio_conn_free(peer);
-    ipcio_server_free(server);
-    return st;
-}
-
 static int everything_autoit(const char *name)
 {
-    int server = ipcio_InitConnection(ipcio_cNamedPipe, name, 0, NULL, NULL, 65536);
-    int client = server < 0 ? server : ipcio_OpenConnection(ipcio_cNamedPipe, name, 0, NULL, NULL, 65536);
+    int type = is_tcp(transport) ? ipcio_cTCP : ipcio_cNamedPipe;
+    int server = ipcio_InitConnection(type, name, 1, NULL, NULL, 65536);
+    int client = server < 0 ? server : ipcio_OpenConnection(type, name, 1, NULL, NULL, 65536);
     int st = client < 0 ? client : ipcio_StartConnection(server);
     if (client > 0)
         (void)ipcio_CloseConnection(client);
@@ -192,36 +158,55 @@ static int everything_autoit(const char *name)
     return st;
 }
 
-/* One more may succeed each time, until all did.  Each failure is NOMEMORY and leaves nothing behind. */
-static void fails_well(int (*run)(const char *), const char *name)
+/* One more may succeed each time, until all did; returns how many that were.  Each failure leaves nothing behind, and
+ * its status is NOMEMORY. */
+static long fails_well(int (*run)(const char *), const char *name, long *told)
 {
     int st = IPCIO_NOMEMORY, descriptors;
+    bool reached = true;
+    long n;
     OK(run(name)); /* what is made once per process is made now */
     descriptors = count_descriptors();
-    for (long n = 0; st == IPCIO_NOMEMORY; n++) {
-        long before = held();
+    for (n = 0; reached; n++) {
+        long before = held(), refused_before = atomic_load(&refused);
         assert_true(n < 1000);
         atomic_store(&fail_at, n);
         st = run(name);
         atomic_store(&fail_at, -1);
+        reached = atomic_load(&refused) > refused_before;
         if (st != IPCIO_OK)
             FAILS(NOMEMORY, st);
+        *told += st != IPCIO_OK;
         assert_int_equal(held(), before);
         assert_int_equal(count_descriptors(), descriptors);
     }
     OK(st);
+    return n - 1;
+}
+
+static void every_allocation_fails(const char *what, int (*run)(const char *), const char *name)
+{
+    for (int i = 0; i < 2; i++) {
+        long n, told = 0;
+        once = i == 0;
+        n = fails_well(run, name, &told);
+        assert_true(n > 5 && told > 5);
+        one_line("%s: each of %ld allocations failing %s: %ld told, %ld did without, 0 left behind", what, n,
+                 once ? "once" : "for good", told, n - told);
+    }
 }
 
 static void test_every_allocation_may_fail(void **state)
 {
     (void)state;
-    fails_well(everything, fresh());
+    every_allocation_fails("everything", everything, new_address());
 }
 
 static void test_every_autoit_allocation_may_fail(void **state)
 {
+    const char *address = new_address();
     (void)state;
-    fails_well(everything_autoit, fresh_name());
+    every_allocation_fails("the AutoIt names", everything_autoit, strrchr(address, is_tcp(address) ? ':' : '/') + 1);
 }
 
 int main(int argc, char **argv)
@@ -233,7 +218,7 @@ int main(int argc, char **argv)
         TEST(test_every_allocation_may_fail),
         TEST(test_every_autoit_allocation_may_fail),
     };
-    RUN(argc, argv, roles, tests);
+    RUN_OVER_TRANSPORTS(argc, argv, roles, tests);
 }
 
 #else

@@ -1,8 +1,6 @@
 /* test_death.c - processes that are killed: the others learn of it at once, get what was sent before, and
  * nothing stays behind. */
-#include "helper.h"
-
-#include <stdbool.h>
+#include "../faults/faults.h"
 
 static unsigned char big[5 << 20];
 
@@ -77,7 +75,7 @@ static void closed_at_once(ipcio_conn *conn, int64_t killed)
 static void killed_while(const char *what, bool sleeping)
 {
     ipcio_conn *conn;
-    struct child *victim = start_victim(fresh(), what, &conn);
+    struct child *victim = start_victim(new_address(), what, &conn);
     int64_t killed;
     hear(victim, "now");
     if (sleeping)
@@ -110,7 +108,7 @@ static void test_killed_while_it_writes(void **state)
 static void test_killed_while_we_read_its_message(void **state)
 {
     ipcio_conn *conn;
-    struct child *victim = start_victim(fresh(), "is writing", &conn);
+    struct child *victim = start_victim(new_address(), "is writing", &conn);
     size_t size, got;
     int64_t killed;
     int st;
@@ -140,7 +138,7 @@ static int writing(void *conn) { return ipcio_write(conn, big, sizeof big, -1); 
 static void wakes(int (*run)(void *))
 {
     ipcio_conn *conn;
-    struct child *victim = start_victim(fresh(), "is idle", &conn);
+    struct child *victim = start_victim(new_address(), "is idle", &conn);
     struct thread thread;
     int64_t killed;
     hear(victim, "now");
@@ -169,7 +167,7 @@ static void test_killed_while_the_client_writes(void **state)
 static void test_what_was_sent_is_delivered(void **state)
 {
     ipcio_conn *conn;
-    struct child *victim = start_victim(fresh(), "has sent", &conn);
+    struct child *victim = start_victim(new_address(), "has sent", &conn);
     (void)state;
     hear(victim, "now");
     kill9(victim);
@@ -183,7 +181,7 @@ static void test_what_was_sent_is_delivered(void **state)
 static void test_what_was_sent_is_delivered_though_it_had_not_read(void **state)
 {
     ipcio_conn *conn;
-    struct child *victim = start_victim(fresh(), "has sent and not read", &conn);
+    struct child *victim = start_victim(new_address(), "has sent and not read", &conn);
     (void)state;
     WRITES(conn, "never read");
     say(victim, "written to you");
@@ -198,7 +196,7 @@ static void test_what_was_sent_is_delivered_though_it_had_not_read(void **state)
 /* A forked child keeps what it inherited, but neither the connection nor the name. */
 static void test_forked_child_lives_on(void **state)
 {
-    const char *address = fresh();
+    const char *address = new_address();
     ipcio_conn *conn;
     struct child *victim = start_victim(address, "has a forked child", &conn);
     pid_t forked = (pid_t)hear_number(victim);
@@ -221,7 +219,7 @@ static void test_forked_child_lives_on(void **state)
 /* The name is free as soon as the process is gone; nobody has to clean up. */
 static void test_name_is_free_at_once(void **state)
 {
-    const char *address = fresh();
+    const char *address = new_address();
     ipcio_server *server;
     ipcio_conn *conn = NULL;
     (void)state;
@@ -243,8 +241,8 @@ static void test_leftovers_are_swept(void **state)
     (void)state;
     assert_int_equal(count_entries(ipc), 0);
     for (int i = 0; i < 5; i++)
-        kill9(start_echo(fresh()));
-    OK(ipcio_listen(fresh(), NULL, &server)); /* another name altogether */
+        kill9(start_echo(new_address()));
+    OK(ipcio_listen(new_address(), NULL, &server)); /* another name altogether */
     ipcio_server_free(server);
     assert_int_equal(count_entries(ipc), 0);
 
@@ -252,7 +250,7 @@ static void test_leftovers_are_swept(void **state)
         paths[i] = text_of("%s/%s", ipc, i == 0 ? "notes" : i == 1 ? "x.sock" : ".lock");
         close(open(paths[i], O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     }
-    OK(ipcio_listen(fresh(), NULL, &server));
+    OK(ipcio_listen(new_address(), NULL, &server));
     ipcio_server_free(server);
     assert_int_equal(access(paths[0], F_OK), 0);
     for (int i = 0; i < 3; i++)
@@ -274,7 +272,7 @@ static int speaker_role(char **arguments)
 
 static void test_killed_client(void **state)
 {
-    const char *address = fresh();
+    const char *address = new_address();
     struct child *client = start("speaker", address, NULL);
     ipcio_server *server;
     ipcio_conn *conn;
@@ -294,7 +292,7 @@ static void test_killed_client(void **state)
 
 static void test_serve_goes_on_without_killed_clients(void **state)
 {
-    const char *address = fresh();
+    const char *address = new_address();
     struct child *server = start_echo(address);
     ipcio_conn *conn;
     const void *data;
@@ -335,7 +333,7 @@ static int faithful_role(char **arguments)
 
 static void test_killed_in_the_middle_of_calls(void **state)
 {
-    const char *address = fresh();
+    const char *address = new_address();
     struct child *client = start("faithful", address, "20", NULL);
     (void)state;
     for (int i = 0; i < 20; i++) {
@@ -369,5 +367,5 @@ int main(int argc, char **argv)
         TEST(test_serve_goes_on_without_killed_clients),
         TEST(test_killed_in_the_middle_of_calls),
     };
-    RUN(argc, argv, roles, tests);
+    RUN_OVER_TRANSPORTS(argc, argv, roles, tests);
 }

@@ -1,5 +1,5 @@
 /* test_fork.c - handles in a forked child answer FORKED and never disturb the parent's; nothing passes exec. */
-#include "helper.h"
+#include "../faults/faults.h"
 
 struct everything {
     struct pair pair;
@@ -56,12 +56,12 @@ static int not_forked(struct everything *all)
 
 static void open_everything(struct everything *all)
 {
-    open_pair(&all->pair);
-    OK(ipcio_listen(fresh(), NULL, &all->server));
+    open_pair_at(&all->pair, new_address(), NULL, NULL);
+    OK(ipcio_listen(new_address(), NULL, &all->server));
     OK(ipcio_set_new(&all->set));
     OK(ipcio_set_add(all->set, all->pair.client, IPCIO_WANT_READ));
     all->connecting = NULL;
-    CHECK(ipcio_connect(fresh(), NULL, IPCIO_TRY, &all->connecting) > 0);
+    CHECK(ipcio_connect(new_address(), NULL, IPCIO_TRY, &all->connecting) > 0);
     CHECK(ipcio_fileno(all->pair.peer) >= 0);
     CHECK(ipcio_write_fileno(all->pair.peer) >= 0);
     all->autoit = ipcio_InitConnection(ipcio_cNamedPipe, fresh_name(), 1, NULL, NULL, 65536);
@@ -262,5 +262,5 @@ int main(int argc, char **argv)
         TEST(test_parent_closes_before_its_child_ends),
         TEST(test_nothing_passes_exec),
     };
-    RUN(argc, argv, roles, tests);
+    RUN_OVER_TRANSPORTS(argc, argv, roles, tests);
 }

@@ -1,28 +1,14 @@
 /* test_garbage.c - peers that break the rules: raw sockets that write rubbish, half a frame, wrong lengths.
  * They lose their connection, and nobody else notices.  The bytes are those of core/src/channel/message.c. */
-#include "helper.h"
+#include "../faults/faults.h"
 
 #define LE0 "\0\0\0\0"
-#define KEY LE0 LE0 LE0 LE0
-#define HELLO "\x20\0\0\0" "\x20\0\0\0" LE0 "\1\0ip" "ipcio\0\1\0" "\0\0\0\4" LE0 KEY "\2"
+#define HEAD_OF_HELLO(kind, magic) "\x20\0\0\0" "\x20\0\0\0" LE0 kind "\0" magic
+#define REST_OF_HELLO(magic, version) magic "\0" version "\0" "\0\0\0\4" LE0 LE0 LE0 LE0 LE0 "\2"
+#define HELLO HEAD_OF_HELLO("\1", "ip") REST_OF_HELLO("ipcio", "\1")
 #define FRAME "\5\0\0\0" "\5\0\0\0" LE0 "\2\0ip" "hello" "\2"
 static const char valid[] = HELLO FRAME; /* without its last NUL, which is not sent */
 enum { VALID = sizeof valid - 1, HELLO_LENGTH = sizeof HELLO - 1, HEADER_LENGTH = 16 };
-
-static struct sockaddr_un socket_name(const char *path)
-{
-    struct sockaddr_un name = {.sun_family = AF_UNIX};
-    memcpy(name.sun_path, path, strlen(path) + 1);
-    return name;
-}
-
-static int raw_connect(const char *path)
-{
-    struct sockaddr_un name = socket_name(path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(fd >= 0 && connect(fd, (struct sockaddr *)&name, sizeof name) == 0);
-    return fd;
-}
 
 static void raw_send(int fd, const void *data, size_t size)
 {
@@ -61,9 +47,9 @@ static void still_serves(const char *address)
 /* The bytes above are right, or the other tests here mean nothing. */
 static void test_valid(void **state)
 {
-    const char *path = fresh_path();
-    struct child *server = start_echo(at_path(path));
-    int fd = raw_connect(path);
+    const char *address = new_address();
+    struct child *server = start_echo(address);
+    int fd = plain_socket(address, false);
     (void)state;
     raw_send(fd, valid, VALID);
     shutdown(fd, SHUT_WR);
@@ -86,11 +72,15 @@ static void test_rubbish_to_a_server(void **state)
         BYTES("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
         BYTES(FRAME),                                                              /* no hello */
         BYTES(HELLO HELLO),                                                        /* two */
-        BYTES("\x10\0\0\0" "\x10\0\0\0" LE0 "\1\0ip" "ipcio\0\2\0" "\0\0\0\4" LE0 "\2"), /* another version */
-        BYTES("\x10\0\0\0" "\x10\0\0\0" LE0 "\1\0ip" "other\0\1\0" "\0\0\0\4" LE0 "\2"), /* another magic */
+        BYTES(HEAD_OF_HELLO("\1", "ip") REST_OF_HELLO("ipcio", "\2")),            /* another version */
+        BYTES(HEAD_OF_HELLO("\1", "ip") REST_OF_HELLO("other", "\1")),            /* another magic */
+        BYTES(HEAD_OF_HELLO("\1", "xx") REST_OF_HELLO("ipcio", "\1")),
+        BYTES(HEAD_OF_HELLO("\2", "ip") REST_OF_HELLO("ipcio", "\1")),
         BYTES(HELLO "\5\0\0\0" "\5\0\0\0" LE0 "\3\0ip" "hello" "\2"),              /* no first frame */
         BYTES(HELLO "\5\0\0\0" "\5\0\0\0" LE0 "\2\0xx" "hello" "\2"),              /* a wrong magic */
         BYTES(HELLO "\xff\xff\xff\xff" "\xff\xff\xff\xff" LE0 "\2\0ip" "hello" "\2"), /* a huge length */
+        BYTES(HELLO "\0\0\0\x80" "\0\0\0\x80" LE0 "\2\0ip" "hello" "\2"),        /* the least negative, */
+        BYTES(HELLO "\1\0\1\0" "\1\0\1\0" LE0 "\2\0ip" "hello" "\2"),            /* one byte over a frame's */
         BYTES(HELLO "\5\0\0\0" "\xff\xff\xff\xff" LE0 "\2\0ip" "hello" "\1"),      /* a huge message */
         BYTES(HELLO "\5\0\0\0" "\4\0\0\0" LE0 "\2\0ip" "hello" "\2"),              /* more than the message */
         BYTES(HELLO "\5\0\0\0" "\6\0\0\0" LE0 "\2\0ip" "hello" "\2"),              /* an end before its end */
@@ -98,11 +88,11 @@ static void test_rubbish_to_a_server(void **state)
         BYTES(HELLO "\0\0\0\0" "\5\0\0\0" LE0 "\2\0ip" "\1"),                      /* a frame of nothing */
 #undef BYTES
     };
-    const char *path = fresh_path(), *address = at_path(path);
+    const char *address = new_address();
     struct child *server = start_echo(address);
     (void)state;
     for (size_t i = 0; i < COUNT(rubbish); i++) {
-        int fd = raw_connect(path);
+        int fd = plain_socket(address, false);
         raw_send(fd, rubbish[i].bytes, rubbish[i].size);
         raw_send(fd, valid, VALID); /* what follows is lost with it */
         if (i < 2)
@@ -118,11 +108,11 @@ static void test_rubbish_to_a_server(void **state)
 /* What is cut short anywhere is no message. */
 static void test_cut_anywhere(void **state)
 {
-    const char *path = fresh_path(), *address = at_path(path);
+    const char *address = new_address();
     struct child *server = start_echo(address);
     (void)state;
     for (size_t n = 0; n < VALID; n++) {
-        int fd = raw_connect(path);
+        int fd = plain_socket(address, false);
         raw_send(fd, valid, n);
         shutdown(fd, SHUT_WR);
         assert_false(answers(fd, "hello"));
@@ -136,13 +126,13 @@ static void test_cut_anywhere(void **state)
 static void test_changed_anywhere(void **state)
 {
     static const unsigned char changes[] = {0x01, 0x80, 0xff};
-    const char *path = fresh_path(), *address = at_path(path);
+    const char *address = new_address();
     struct child *server = start_echo(address);
     (void)state;
     for (size_t at = 0; at < VALID; at++)
         for (size_t k = 0; k < COUNT(changes); k++) {
             char bytes[VALID];
-            int fd = raw_connect(path);
+            int fd = plain_socket(address, false);
             memcpy(bytes, valid, VALID);
             bytes[at] = (char)((unsigned char)bytes[at] ^ changes[k]);
             raw_send(fd, bytes, VALID);
@@ -156,13 +146,13 @@ static void test_changed_anywhere(void **state)
 
 static void test_random(void **state)
 {
-    const char *path = fresh_path(), *address = at_path(path);
+    const char *address = new_address();
     struct child *server = start_echo(address);
     unsigned number = 1; /* the same sequence in every run */
     (void)state;
     for (int i = 0; i < 300; i++) {
         unsigned char bytes[200];
-        int fd = raw_connect(path);
+        int fd = plain_socket(address, false);
         for (size_t k = 0; k < sizeof bytes; k++) {
             number = number * 1103515245 + 12345;
             bytes[k] = (unsigned char)(number >> 16);
@@ -180,9 +170,9 @@ static void test_random(void **state)
 
 static void test_silent_peer(void **state)
 {
-    const char *path = fresh_path(), *address = at_path(path);
+    const char *address = new_address();
     struct child *server = start_echo(address);
-    int silent = raw_connect(path), slow = raw_connect(path);
+    int silent = plain_socket(address, false), slow = plain_socket(address, false);
     (void)state;
     for (size_t i = 0; i < VALID; i++) {
         raw_send(slow, valid + i, 1);
@@ -209,6 +199,7 @@ static void test_rubbish_to_a_client(void **state)
         BYTES("", IPCIO_CLOSED),
         BYTES(HELLO, IPCIO_CLOSED),
         BYTES("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", IPCIO_PROTOCOL),
+        BYTES("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", IPCIO_PROTOCOL),
         BYTES(FRAME, IPCIO_PROTOCOL),
         BYTES(HELLO "\5\0\0\0" "\5\0\0\0" LE0 "\2\0ip" "hel", IPCIO_CLOSED),
         BYTES(HELLO "\xff\xff\xff\xff" "\xff\xff\xff\xff" LE0 "\2\0ip" "hello" "\2", IPCIO_PROTOCOL),
@@ -216,18 +207,15 @@ static void test_rubbish_to_a_client(void **state)
         BYTES(HELLO "\5\0\0\0" "\5\0\0\0" LE0 "\2\0ip" "hello" "\0" FRAME, IPCIO_OK), /* given up, then sent */
 #undef BYTES
     };
-    const char *path = fresh_path();
-    struct sockaddr_un name = socket_name(path);
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const char *address = new_address();
+    int listener = plain_socket(address, true);
     (void)state;
-    assert_int_equal(bind(listener, (struct sockaddr *)&name, sizeof name), 0);
-    assert_int_equal(listen(listener, 5), 0);
     for (size_t i = 0; i < COUNT(cases); i++) {
         ipcio_conn *conn;
         const void *data;
         size_t size;
         int fd;
-        OK(ipcio_connect(at_path(path), NULL, LONG_MS, &conn));
+        OK(ipcio_connect(address, NULL, LONG_MS, &conn));
         fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         raw_send(fd, cases[i].bytes, cases[i].size);
         shutdown(fd, SHUT_WR);
@@ -240,7 +228,6 @@ static void test_rubbish_to_a_client(void **state)
         close(fd);
     }
     close(listener);
-    unlink(path);
 }
 
 /* A peer that does not keep to the limit it was told: the message is dropped, the connection goes on. */
@@ -248,15 +235,15 @@ static void test_over_our_limit(void **state)
 {
     static const char big[] = HELLO "\5\0\0\0" "\5\0\0\0" LE0 "\2\0ip" "first" "\2" FRAME
                                     "\3\0\0\0" "\3\0\0\0" LE0 "\2\0ip" "end" "\2";
-    const char *path = fresh_path();
+    const char *address = new_address();
     ipcio_server *server;
     ipcio_conn *conn;
     const void *data;
     size_t size;
     int fd;
     (void)state;
-    OK(ipcio_listen(at_path(path), "limit=4", &server));
-    fd = raw_connect(path);
+    OK(ipcio_listen(address, "limit=4", &server));
+    fd = plain_socket(address, false);
     raw_send(fd, big, sizeof big - 1);
     OK(ipcio_accept(server, LONG_MS, &conn));
     FAILS(TOOBIG, ipcio_read(conn, LONG_MS, &data, &size));
@@ -268,15 +255,153 @@ static void test_over_our_limit(void **state)
     ipcio_server_free(server);
 }
 
+/* A client stops after any byte, for as long as it likes: the others are served meanwhile, and it may go on. */
+static void test_client_stops_anywhere(void **state)
+{
+    const char *address = new_address();
+    ipcio_server *server;
+    (void)state;
+    OK(ipcio_listen(address, NULL, &server));
+    for (size_t n = 0; n < VALID; n++) {
+        ipcio_conn *conn = NULL, *other, *peer;
+        const void *data;
+        size_t size;
+        int fd = plain_socket(address, false);
+        raw_send(fd, valid, n);
+        if (n < HELLO_LENGTH)
+            FAILS(TIMEOUT, ipcio_accept(server, 0, &conn));
+        else
+            OK(ipcio_accept(server, LONG_MS, &conn));
+        OK(ipcio_connect(address, NULL, LONG_MS, &other));
+        WRITES(other, "real");
+        OK(ipcio_accept(server, LONG_MS, &peer));
+        READS(peer, "real");
+        if (conn != NULL)
+            FAILS(TIMEOUT, ipcio_read(conn, 0, &data, &size));
+        raw_send(fd, valid + n, VALID - n);
+        if (conn == NULL)
+            OK(ipcio_accept(server, LONG_MS, &conn));
+        READS(conn, "hello");
+        close(fd);
+        FAILS(CLOSED, ipcio_read(conn, LONG_MS, &data, &size));
+        ipcio_conn_free(conn);
+        ipcio_conn_free(other);
+        ipcio_conn_free(peer);
+    }
+    ipcio_server_free(server);
+}
+
+/* A server that says one byte at a time, and that is looked for after each. */
+static void test_server_says_byte_after_byte(void **state)
+{
+    const char *address = new_address();
+    int listener = plain_socket(address, true), fd;
+    ipcio_conn *conn;
+    const void *data;
+    size_t size;
+    (void)state;
+    OK(ipcio_connect(address, NULL, LONG_MS, &conn));
+    fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    for (size_t i = 0; i < VALID; i++) {
+        if (i % 2 == 0)
+            FAILS(TIMEOUT, ipcio_read(conn, 0, &data, &size));
+        else
+            FAILS(TIMEOUT, ipcio_call(conn, "x", 1, 0, &data, &size));
+        raw_send(fd, valid + i, 1);
+    }
+    READS(conn, "hello");
+    close(fd);
+    close(listener);
+    ipcio_conn_free(conn);
+}
+
+/* A server that says nothing at all: not even that it has accepted. */
+static void test_silent_server(void **state)
+{
+    const char *address = new_address();
+    int listener = plain_socket(address, true);
+    ipcio_conn *conn;
+    const void *data;
+    size_t size;
+    (void)state;
+    for (int accepted = 0; accepted < 2; accepted++) {
+        int fd = -1;
+        OK(ipcio_connect(address, NULL, LONG_MS, &conn));
+        if (accepted)
+            fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+        FAILS(TIMEOUT, ipcio_read(conn, 10, &data, &size));
+        FAILS(TIMEOUT, ipcio_call(conn, "hello?", 6, 10, &data, &size));
+        FAILS(TIMEOUT, ipcio_read_start(conn, 10, &size));
+        WRITES(conn, "hello?");
+        ipcio_conn_free(conn);
+        if (accepted)
+            close(fd);
+        else
+            close(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
+    }
+    close(listener);
+}
+
+enum { LARGE = 300000, MESSAGES = 200 };
+
+/* "writer" ADDRESS: writes large messages without a pause. */
+static int writer_role(char **arguments)
+{
+    static unsigned char large[LARGE];
+    ipcio_conn *conn;
+    OK(ipcio_connect(arguments[0], NULL, LONG_MS, &conn));
+    for (size_t i = 0; i < MESSAGES; i++) {
+        fill(large, sizeof large, i);
+        OK(ipcio_write(conn, large, sizeof large, -1));
+    }
+    ipcio_conn_free(conn);
+    return 0;
+}
+
+/* A writer is stopped and goes on, again and again: its reader sees a pause, never another message. */
+static void test_stopped_writer(void **state)
+{
+    const char *address = new_address();
+    struct child *writer = start("writer", address, NULL);
+    ipcio_server *server;
+    ipcio_conn *conn;
+    size_t count = 0, stops = 0;
+    int st = 0;
+    (void)state;
+    OK(ipcio_listen(address, NULL, &server));
+    OK(ipcio_accept(server, LONG_MS, &conn));
+    while (st != IPCIO_CLOSED) {
+        const void *data;
+        size_t size;
+        bool stopped = kill(writer->pid, SIGSTOP) == 0 &&
+                       waitid(P_PID, (id_t)writer->pid, &(siginfo_t){0}, WSTOPPED | WEXITED | WNOWAIT) == 0;
+        assert_true(stopped);
+        while ((st = ipcio_read(conn, 0, &data, &size)) == IPCIO_OK) {
+            assert_true(size == LARGE && is_filled(data, size, count));
+            count++;
+        }
+        assert_true(st == IPCIO_TIMEOUT || st == IPCIO_CLOSED);
+        stops++;
+        kill(writer->pid, SIGCONT);
+        if (st == IPCIO_TIMEOUT)
+            OK(ipcio_wait(conn, IPCIO_WANT_READ, ipcio_deadline(LONG_MS / 1000)));
+    }
+    assert_int_equal(count, MESSAGES);
+    assert_true(stops > MESSAGES / 10);
+    finish(writer);
+    ipcio_conn_free(conn);
+    ipcio_server_free(server);
+}
+
 /* A message of many frames of one byte. */
 static void test_small_frames(void **state)
 {
     enum { N = 1000 };
-    const char *path = fresh_path();
-    struct child *server = start_echo(at_path(path));
+    const char *address = new_address();
+    struct child *server = start_echo(address);
     char frame[HEADER_LENGTH + 2] = "\1\0\0\0" "\0\0\0\0" LE0 "\2\0ip" "a" "\1";
     char all[N + 1];
-    int fd = raw_connect(path);
+    int fd = plain_socket(address, false);
     (void)state;
     memset(all, 'a', N);
     all[N] = '\0';
@@ -296,11 +421,21 @@ static void test_small_frames(void **state)
 
 int main(int argc, char **argv)
 {
-    static const struct role roles[] = {{"echo", echo_role}, {NULL, NULL}};
+    static const struct role roles[] = {{"echo", echo_role}, {"writer", writer_role}, {NULL, NULL}};
     const struct CMUnitTest tests[] = {
-        TEST(test_valid),         TEST(test_rubbish_to_a_server), TEST(test_cut_anywhere),
-        TEST(test_changed_anywhere), TEST(test_random),           TEST(test_silent_peer),
-        TEST(test_rubbish_to_a_client), TEST(test_over_our_limit), TEST(test_small_frames),
+        TEST(test_valid),
+        TEST(test_rubbish_to_a_server),
+        TEST(test_cut_anywhere),
+        TEST(test_changed_anywhere),
+        TEST(test_random),
+        TEST(test_silent_peer),
+        TEST(test_rubbish_to_a_client),
+        TEST(test_over_our_limit),
+        TEST(test_client_stops_anywhere),
+        TEST(test_server_says_byte_after_byte),
+        TEST(test_silent_server),
+        TEST(test_stopped_writer),
+        TEST(test_small_frames),
     };
-    RUN(argc, argv, roles, tests);
+    RUN_OVER_TRANSPORTS(argc, argv, roles, tests);
 }
