@@ -35,8 +35,9 @@ static void close_fileno(ipcio_conn *c)
 
 static void show_read_ahead(ipcio_conn *c)
 {
+    const transport *t = c->transport;
     if (c->in.epoll == OS_NONE) return;
-    if (c->transport->ready(c)) os_bell_ring(c->in.bell);
+    if (t->ready(c) || (t->settle && t->settle(c, IPCIO_WANT_READ))) os_bell_ring(c->in.bell);
     else os_bell_clear(c->in.bell);
 }
 
@@ -70,6 +71,8 @@ int ipcio_write_fileno(ipcio_conn *c)
     int st = handle_enter(&c->base, IPCIO_WANT_WRITE);
     if (st != 0) return st;
     st = (int)c->base.side[IPCIO_WANT_WRITE].fd;
+    c->out.shown = true;
+    if (c->transport->settle) (void)c->transport->settle(c, IPCIO_WANT_WRITE);
     handle_leave(&c->base, IPCIO_WANT_WRITE);
     return st;
 }
@@ -95,10 +98,11 @@ static void abandon(handle *h)
     close_fileno(c);
 }
 
-static bool arrived(handle *h)
+static bool arrived(handle *h, int want)
 {
     ipcio_conn *c = conn_of(h);
-    bool news = c->in.given || c->transport->arrived(c); /* what was given out must not move */
+    if (want == IPCIO_WANT_WRITE) return c->transport->arrived(c, want);
+    bool news = c->in.given || c->transport->arrived(c, want); /* what was given out must not move */
     if (news) show_read_ahead(c);
     return news;
 }
@@ -155,7 +159,14 @@ static bool ready(handle *h)
     return conn_of(h)->transport->ready(conn_of(h));
 }
 
-static const handle_kind connection_kind = {"connection", wake, release, abandon, arrived, ready, fileno_of, give_up};
+static bool settle(handle *h, int want)
+{
+    ipcio_conn *c = conn_of(h);
+    return c->connected && c->transport->settle && c->transport->settle(c, want);
+}
+
+static const handle_kind connection_kind = {"connection", wake,   release,   abandon, arrived,
+                                            ready,        settle, fileno_of, give_up};
 
 int connection_new(const transport *t, const char *text, ipcio_conn **conn)
 {

@@ -12,11 +12,11 @@ struct ipcio_set {
     os_fd epoll;
     handle **members;
     size_t count, room;
-    handle *ready[2 * READY_MOST]; /* to be given out: told by the system, then `ahead`; NULL: removed meanwhile */
+    handle *lately; /* members that were given out or added since the last sleep: the system may not tell of them */
+    handle *ready[READY_MOST]; /* to be given out; NULL: removed meanwhile */
     int given, told;
-    size_t ahead; /* how many members are ready without the system telling */
-    handle *recent; /* given out last: it may well be next, and is spun on */
-    unsigned turns; /* in a row that spinning answered */
+    handle *recent; /* given out last */
+    unsigned turns; /* in a row that did not ask the system */
 };
 
 static void wake(handle *h)
@@ -37,7 +37,7 @@ static const char *give_up(handle *h, int want)
     return "nothing";
 }
 
-static const handle_kind set_kind = {"set", wake, release, release, NULL, NULL, NULL, give_up};
+static const handle_kind set_kind = {"set", wake, release, release, NULL, NULL, NULL, NULL, give_up};
 
 int ipcio_set_new(ipcio_set **set)
 {
@@ -57,6 +57,23 @@ int ipcio_set_new(ipcio_set **set)
     return st;
 }
 
+static void link_lately(ipcio_set *s, handle *h)
+{
+    if (h->set_link) return;
+    h->set_next = s->lately;
+    if (h->set_next) h->set_next->set_link = &h->set_next;
+    h->set_link = &s->lately;
+    s->lately = h;
+}
+
+static void unlink_lately(handle *h)
+{
+    if (!h->set_link) return;
+    *h->set_link = h->set_next;
+    if (h->set_next) h->set_next->set_link = h->set_link;
+    h->set_link = NULL;
+}
+
 static int enter_member(ipcio_set *s, handle *h)
 {
     if (s->count == s->room) {
@@ -69,24 +86,12 @@ static int enter_member(ipcio_set *s, handle *h)
     h->set = s;
     h->set_index = s->count;
     h->set_want = 0;
-    h->set_ready = false;
+    h->set_link = NULL;
     s->members[s->count++] = h;
     handle_hold(h);
     if (!(atomic_load(&h->gate) & GATE_CLOSED)) return 0;
     ipcio_set_remove(s, h); /* closed by another thread just before */
     return handle_not_open(h);
-}
-
-/* Whether the system tells of all there is to read. */
-static void look_ahead(ipcio_set *s, handle *h)
-{
-    bool ready = false;
-    if (h->set_want == IPCIO_WANT_READ && h->kind->ready && handle_enter(h, IPCIO_WANT_READ) == 0) {
-        ready = h->kind->ready(h);
-        handle_leave(h, IPCIO_WANT_READ);
-    }
-    s->ahead += (size_t)ready - (size_t)h->set_ready;
-    h->set_ready = ready;
 }
 
 static int watch_member(ipcio_set *s, handle *h, int want)
@@ -114,7 +119,7 @@ int ipcio_set_add(ipcio_set *s, void *opaque, int want)
         if (h->set_want == 0) ipcio_set_remove(s, h);
         return st;
     }
-    look_ahead(s, h);
+    link_lately(s, h);
     return 0;
 }
 
@@ -128,8 +133,7 @@ void ipcio_set_remove(ipcio_set *s, void *opaque)
     for (int i = s->given; i < s->told; i++)
         if (s->ready[i] == h) s->ready[i] = NULL;
     if (s->recent == h) s->recent = NULL;
-    s->ahead -= h->set_ready;
-    h->set_ready = false;
+    unlink_lately(h);
     h->set = NULL;
     handle_let_go(h);
 }
@@ -146,15 +150,54 @@ void *set_first(ipcio_set *s, const void *except)
     return NULL;
 }
 
-/* Whether the handle that was ready last is so again. */
-static bool recent_again(ipcio_set *s, int64_t from, int64_t deadline)
+/* Asks a member, inside the side that is waited for.  One whose side another thread uses, or that was closed, is to be
+ * tried. */
+static bool ask(handle *h, bool (*question)(handle *h, int want))
+{
+    int want = h->set_want;
+    if (!question) return false;
+    if (handle_enter(h, want) != 0) return true;
+    bool yes = question(h, want);
+    handle_leave(h, want);
+    return yes;
+}
+
+static bool is_ready(handle *h, int want)
+{
+    return want == IPCIO_WANT_READ && h->kind->ready && h->kind->ready(h);
+}
+
+/* Finds those that are ready without the system telling. */
+static void find_ready(ipcio_set *s)
+{
+    for (handle *h = s->lately; h && s->told < READY_MOST; h = h->set_next)
+        if (ask(h, is_ready)) s->ready[s->told++] = h;
+}
+
+/* Spins for as long as the handle that was ready last would. */
+static bool spin(ipcio_set *s, int64_t from, int64_t deadline)
 {
     handle *h = s->recent;
-    if (!h || !h->side[IPCIO_WANT_READ].spin || h->set_want != IPCIO_WANT_READ || s->turns++ % FAIR == FAIR - 1) return false;
-    if (handle_enter(h, IPCIO_WANT_READ) != 0) return true;
-    bool again = wait_spin(h, IPCIO_WANT_READ, from, deadline);
-    handle_leave(h, IPCIO_WANT_READ);
-    return again;
+    if (!h || h->set_want != IPCIO_WANT_READ || !h->side[IPCIO_WANT_READ].spin) return false;
+    bool news = handle_enter(h, IPCIO_WANT_READ) != 0;
+    if (!news) {
+        news = wait_spin(h, IPCIO_WANT_READ, from, deadline);
+        handle_leave(h, IPCIO_WANT_READ);
+    }
+    if (news) s->ready[s->told++] = h;
+    return news;
+}
+
+/* From now on the system tells of all members; or one is ready. */
+static bool settle(ipcio_set *s)
+{
+    bool came = false;
+    for (handle *h = s->lately, *next; h; h = next) {
+        next = h->set_next;
+        if (!ask(h, h->kind->settle)) unlink_lately(h);
+        else if (s->told < READY_MOST) s->ready[s->told++] = h, came = true;
+    }
+    return came;
 }
 
 /* Gives out a handle of `ready`. */
@@ -163,33 +206,37 @@ static bool give(ipcio_set *s, void **which)
     while (s->given < s->told) {
         handle *h = s->ready[s->given++];
         if (!h) continue;
-        s->ahead -= h->set_ready;
-        h->set_ready = false;
+        link_lately(s, h);
         *which = s->recent = h;
         return true;
     }
     return false;
 }
 
-/* Inside the reading side. */
+/* Fills `ready`; inside the reading side. */
+static int find(ipcio_set *s, int64_t deadline)
+{
+    int64_t from = os_now();
+    s->given = s->told = 0;
+    find_ready(s);
+    bool ask_system = ++s->turns % FAIR == 0; /* others must not starve */
+    if (!ask_system && (s->told || spin(s, from, deadline) || settle(s))) return 0;
+    bool sleeps = s->told == 0 && !ask_system;
+    int n = READY_MOST - s->told;
+    if (n > 0) n = os_set_wait(s->epoll, (void **)s->ready + s->told, n, sleeps ? deadline : 0);
+    if (n < 0 && n != IPCIO_TIMEOUT && n != IPCIO_INTERRUPTED) return ipcio__fail_os(n, "cannot wait for a set");
+    if (n > 0) s->told += n;
+    if (s->told == 0) return sleeps ? n : find(s, deadline);
+    if (sleeps && s->ready[0] == s->recent) wait_slept(s->recent, IPCIO_WANT_READ, os_now() - from);
+    return 0;
+}
+
 static int wait_in(ipcio_set *s, int64_t deadline, void **which)
 {
     if (give(s, which)) return 0;
-    int64_t from = os_now();
-    if (s->ahead == 0 && recent_again(s, from, deadline)) {
-        *which = s->recent;
-        return 0;
-    }
-    int n = os_set_wait(s->epoll, (void **)s->ready, READY_MOST, s->ahead ? 0 : deadline);
-    if (n < 0 && n != IPCIO_TIMEOUT && n != IPCIO_INTERRUPTED) return ipcio__fail_os(n, "cannot wait for a set");
-    s->given = 0;
-    s->told = n > 0 ? n : 0;
-    for (size_t i = 0; s->ahead && i < s->count && s->told < 2 * READY_MOST; i++)
-        if (s->members[i]->set_ready) s->ready[s->told++] = s->members[i];
-    handle *before = s->recent;
-    if (!give(s, which)) return n < 0 ? n : IPCIO_INTERRUPTED; /* what was ready is not any more */
-    if (*which == before) wait_slept(before, IPCIO_WANT_READ, os_now() - from);
-    return 0;
+    int st = find(s, deadline);
+    if (st != 0) return st;
+    return give(s, which) ? 0 : IPCIO_INTERRUPTED; /* what was ready is not any more */
 }
 
 int ipcio_set_wait(ipcio_set *s, int64_t deadline, void **which)

@@ -32,11 +32,14 @@ typedef struct {
     void (*release)(handle *h);
     /* In a forked child: closes the descriptors, touches nothing that the parent sees. */
     void (*abandon)(handle *h);
-    /* Looks, without blocking, whether repeating a call that wants to read may get further.  Inside the reading
-     * side.  NULL: only the system can tell. */
-    bool (*arrived)(handle *h);
-    /* A message was read ahead, which the system does not tell of any more.  Inside the reading side.  NULL: never. */
+    /* Looks, without blocking, whether repeating a call that wants `want` may get further.  Inside that side.  NULL: only
+     * the system can tell. */
+    bool (*arrived)(handle *h, int want);
+    /* A message is here that the system does not tell of.  Inside the reading side.  NULL: never. */
     bool (*ready)(handle *h);
+    /* Before sleeping: from now on the system tells.  True: no need to sleep, something came already.  Inside the side
+     * of `want`.  NULL: it always tells. */
+    bool (*settle)(handle *h, int want);
     /* A descriptor that is readable exactly when reading would not wait.  Inside the reading side.  NULL: what the side
      * sleeps on is one. */
     int (*fileno)(handle *h, os_fd *fd);
@@ -62,7 +65,7 @@ struct handle {
     struct ipcio_set *set; /* the set it is in, */
     size_t set_index;      /* where, */
     int set_want;          /* for what, */
-    bool set_ready;        /* and whether it is ready without the system telling */
+    handle *set_next, **set_link; /* and among those that the system may not tell of; NULL: it does */
 };
 
 /* The process's one lock, for what it has one of.  A fork waits for it, so the child finds it free. */

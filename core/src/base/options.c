@@ -18,7 +18,7 @@ static const struct {
     const char *words[4];
 } table[] = {
     {"limit", offsetof(options, limit), 64u << 20, 1, UINT32_MAX, {0}},
-    {"buffer", offsetof(options, buffer), 65536, 1024, 1u << 30, {0}},
+    {"buffer", offsetof(options, buffer), 0, 1024, 1u << 30, {0}},
     {"framing", offsetof(options, framing), FRAMING_MESSAGE, 0, 0, {"message", "line", "raw"}},
     {"text", offsetof(options, text), TEXT_UTF8, 0, 0, {"utf-8", "utf-16le"}},
     {"nul", offsetof(options, nul), 0, 0, 1, {0}},

@@ -10,7 +10,7 @@ enum { ACCESS_USER, ACCESS_ALL };
 
 typedef struct {
     uint32_t limit;     /* longest message this side takes and sends, in bytes */
-    uint32_t buffer;    /* bytes to read ahead */
+    uint32_t buffer;    /* bytes to read ahead, or of a ring; 0: as many as suit the transport */
     uint32_t framing;   /* FRAMING_... */
     uint32_t text;      /* TEXT_...: what the other side writes and reads; this side has UTF-8 */
     uint32_t nul;       /* 1: the other side ends each message with a NUL */

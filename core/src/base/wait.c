@@ -14,6 +14,7 @@
 #include "base/wait.h"
 
 enum { SPIN_MOST = 50000, SLEEP_SHORT = 100000 }; /* ns */
+enum { LOOKS = 8 };                               /* between two of the clock */
 enum { REST_MOST = 256 };                         /* sleeps */
 
 static int processors(void)
@@ -32,10 +33,9 @@ bool wait_spin(handle *h, int want, int64_t from, int64_t deadline)
     int64_t *spin = &h->side[want].spin;
     if (*spin == 0 || from >= deadline) return false;
     int64_t until = deadline_earlier(from + *spin, deadline), now;
-    bool news;
+    bool news = false;
     do {
-        news = h->kind->arrived(h);
-        if (!news) os_relax();
+        for (int i = 0; i < LOOKS && !(news = h->kind->arrived(h, want)); i++) os_relax();
         now = os_now();
     } while (!news && now < until);
 
@@ -53,7 +53,7 @@ bool wait_spin(handle *h, int want, int64_t from, int64_t deadline)
 
 void wait_slept(handle *h, int want, int64_t slept)
 {
-    if (h->side[want].spin || want != IPCIO_WANT_READ || !h->kind->arrived || h->side[want].pause) return;
+    if (h->side[want].spin || !h->kind->arrived || h->side[want].pause) return;
     if (h->side[want].rest > 0) {
         h->side[want].rest--;
         return;
@@ -65,7 +65,7 @@ void wait_slept(handle *h, int want, int64_t slept)
 static int sleep_or_spin(handle *h, int want, int64_t deadline)
 {
     int64_t from = os_now();
-    if (wait_spin(h, want, from, deadline)) return 0;
+    if (wait_spin(h, want, from, deadline) || (h->kind->settle && h->kind->settle(h, want))) return 0;
     int64_t pause = h->side[want].pause, again = pause ? from + pause : DEADLINE_NEVER;
     os_wait item = {.fd = h->side[want].fd, .want = h->side[want].want};
     int st = os_poll(&item, item.fd == OS_NONE ? 0 : 1, deadline_earlier(deadline, again));

@@ -4,8 +4,7 @@
 
 #include "base/handle.h"
 
-/* Spins until something arrived for reading, at most for as long as that is expected to pay; `from` is now.  Inside
- * the side. */
+/* Spins until something arrived, at most for as long as that is expected to pay; `from` is now.  Inside the side. */
 bool wait_spin(handle *h, int want, int64_t from, int64_t deadline);
 
 /* Tells for how long the side slept until something came. */

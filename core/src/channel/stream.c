@@ -1,6 +1,8 @@
 /* stream.c - see stream.h. */
 #include "channel/stream.h"
 
+enum { AHEAD = 65536 }; /* bytes that are read ahead */
+
 static const char gone[] = "the peer has closed the connection";
 
 static stream *stream_of(ipcio_conn *c)
@@ -99,8 +101,9 @@ bool stream_ready(ipcio_conn *c)
     return s->in.ended || s->framing->ready(s);
 }
 
-bool stream_arrived(ipcio_conn *c)
+bool stream_arrived(ipcio_conn *c, int want)
 {
+    if (want == IPCIO_WANT_WRITE) return false; /* spinning would take the processor that the peer needs to read */
     stream *s = stream_of(c);
     size_t here = buffer_size(&s->in.ahead);
     bool full = here >= s->in.room;
@@ -141,7 +144,7 @@ void stream_open(ipcio_conn *c, os_fd fd)
     s->framing = c->options.framing == FRAMING_RAW && c->options.nul ? &framing_line : framings[c->options.framing];
     s->fd = fd;
     s->open = true;
-    s->in.room = c->options.buffer + STREAM_HEADER + 1;
+    s->in.room = (c->options.buffer ? c->options.buffer : AHEAD) + STREAM_HEADER + 1;
     c->base.side[IPCIO_WANT_READ].fd = c->base.side[IPCIO_WANT_WRITE].fd = fd;
     c->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
     c->base.side[IPCIO_WANT_WRITE].want = IPCIO_WANT_WRITE;

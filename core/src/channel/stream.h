@@ -89,7 +89,7 @@ int stream_take(ipcio_conn *c, void *to, size_t n, size_t *got);
 void stream_end(ipcio_conn *c);
 int stream_write(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken);
 void stream_abort(ipcio_conn *c);
-bool stream_arrived(ipcio_conn *c);
+bool stream_arrived(ipcio_conn *c, int want);
 bool stream_ready(ipcio_conn *c);
 void stream_wake(ipcio_conn *c);
 void stream_close(ipcio_conn *c);

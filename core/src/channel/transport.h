@@ -5,8 +5,8 @@
  * arguments, after the handle's side of that name was waited for.  It says what to wait on in
  * h->side[...]: for connect and accept before it answers, else once, when the connection is made.
  *
- * Who may call: connect, start, view, take, end, arrived and ready are called inside the reading side, write and
- * abort inside the writing side; the two run at the same time in different threads, so each side has its own state.
+ * Who may call: connect, start, view, take, end and ready are called inside the reading side, write and
+ * abort inside the writing side, arrived and settle inside the side they are asked for; the two run at the same time in different threads, so each side has its own state.
  * listen and unlisten are called by one thread alone.
  *
  * What arrives is not trusted: a transport checks it, answers PROTOCOL, and is not called again.
@@ -66,10 +66,13 @@ typedef struct transport {
     int (*write)(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken);
     void (*abort)(ipcio_conn *c);
 
-    /* Something arrived, or the end, since a reading function answered WANT_READ: for spinning. */
-    bool (*arrived)(ipcio_conn *c);
-    /* A message was read ahead: the system does not see it any more in the descriptor. */
+    /* Something came since a function of the side `want` answered so: bytes, room, the end.  For spinning. */
+    bool (*arrived)(ipcio_conn *c, int want);
+    /* There is a message that the system does not show in the descriptor. */
     bool (*ready)(ipcio_conn *c);
+    /* Before sleeping on the side's descriptor: from now on it shows what comes.  True: something has come.  NULL: it
+     * always does. */
+    bool (*settle)(ipcio_conn *c, int want);
 
     /* Asked once, when the connection is made.  UNSUPPORTED where the system cannot tell; no message. */
     int (*peer)(ipcio_conn *c, ipcio_peer *peer);
@@ -127,6 +130,7 @@ struct ipcio_conn {
         uint64_t done;    /* bytes of earlier pieces */
         uint32_t calls;   /* how many calls were made */
         buffer wire;      /* a message converted for the peer, */
+        bool shown;       /* ipcio_write_fileno was called */
         buffer pieces;    /* collected from pieces of what is to be converted, */
         const void *given; /* and what it was made of */
         size_t given_size;

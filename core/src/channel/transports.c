@@ -4,9 +4,10 @@
 
 #include "channel/transport.h"
 
-extern const transport transport_pipe, transport_tcp, transport_fd;
+extern const transport transport_pipe, transport_shm, transport_tcp, transport_fd;
 
 static const transport *const table[] = {
+    &transport_shm,
     &transport_pipe,
     &transport_tcp,
     &transport_fd,

@@ -130,6 +130,31 @@ int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got);
 /* Ends both directions for both sides and wakes whoever waits; the descriptor stays. */
 void os_shutdown(os_fd fd);
 
+/* Whether the peer has gone, though what it sent may still be here. */
+bool os_ended(os_fd fd);
+
+/* Fills up what the peer has not received, until it takes no more: then the descriptor can be written again when the peer
+ * has received it.  0, CLOSED. */
+int os_stuff(os_fd fd);
+
+/* ---- memory that two processes share, and no name leads to */
+
+/* So many bytes, all zero, of which none has a place yet. */
+int os_memory_new(size_t size, os_fd *memory);
+/* Makes sure of a part, a whole number of pages: using it does not fail later.  NOMEMORY */
+int os_memory_reserve(os_fd memory, size_t from, size_t size);
+/* How large it is, for ever.  INVALID: another process could still take it away. */
+int os_memory_size(os_fd memory, uint64_t *size);
+/* A forked child does not have it. */
+int os_memory_map(os_fd memory, size_t from, size_t size, void **at);
+void os_memory_unmap(void *at, size_t size);
+/* In a forked child: zero bytes where the memory was. */
+void os_memory_blank(void *at, size_t size);
+
+/* Hands an open file to the peer of a local stream, with some bytes; and takes it.  PROTOCOL: none came, or several. */
+int os_hand(os_fd fd, os_fd file, const void *bytes, size_t n);
+int os_take(os_fd fd, os_fd *file, void *bytes, size_t n);
+
 /* ---- files */
 
 /* The folder for ipcio's names, made for this user alone if need be.  DENIED when what is there is not

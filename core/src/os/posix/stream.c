@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -95,6 +96,22 @@ int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got)
         if (errno == EAGAIN) return IPCIO_WANT_READ;
         if (errno != EINTR) return os__status();
     }
+}
+
+int os_stuff(os_fd fd)
+{
+    static const char nothing[4096];
+    (void)setsockopt((int)fd, SOL_SOCKET, SO_SNDBUF, &(int){sizeof nothing}, sizeof(int));
+    for (;;) {
+        if (send((int)fd, nothing, sizeof nothing, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 || errno == EINTR) continue;
+        return errno == EAGAIN ? 0 : os__status();
+    }
+}
+
+bool os_ended(os_fd fd)
+{
+    struct pollfd p = {.fd = (int)fd, .events = POLLRDHUP};
+    return poll(&p, 1, 0) != 0;
 }
 
 void os_shutdown(os_fd fd)

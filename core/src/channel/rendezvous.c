@@ -1,0 +1,226 @@
+/* rendezvous.c - see rendezvous.h. */
+#include "channel/rendezvous.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOCK ".lock"
+enum { PATH_SIZE = ADDRESS_PATH_MAX + 1 };
+static const char magic[8] = "ipcio p1";
+
+static rendezvous_server *server_of(ipcio_server *s)
+{
+    return (rendezvous_server *)s;
+}
+
+/* The socket's path.  `folder` receives ipcio's folder, or "" where the address is a path. */
+static int find_path(const transport *t, const address *a, char path[PATH_SIZE], char folder[PATH_SIZE])
+{
+    folder[0] = 0;
+    int n = 0;
+    if (a->path) {
+        n = snprintf(path, PATH_SIZE, "%s", a->name);
+    } else {
+        int st = os_directory(folder, PATH_SIZE);
+        if (st == IPCIO_DENIED)
+            return ipcio__fail(st, "%s: the folder of names %s must be this user's own, and no other may write to it (mode 700)",
+                               a->text, folder);
+        if (st == IPCIO_MISSING) st = IPCIO_INVALID; /* it cannot be there */
+        if (st != 0) return ipcio__fail_os(st, "%s: the folder of names %s cannot be made", a->text, folder);
+        char file[ADDRESS_FILE_MAX];
+        address_file_name(a->name, file);
+        n = snprintf(path, PATH_SIZE, "%s/%s.%s", folder, file, t->scheme);
+    }
+    if (n >= PATH_SIZE - (int)sizeof LOCK) return ipcio__fail(IPCIO_INVALID, "%s: the path is too long", a->text);
+    return 0;
+}
+
+/* The lock's path, in place. */
+static void add_lock(char path[PATH_SIZE])
+{
+    memcpy(path + strlen(path), LOCK, sizeof LOCK);
+}
+
+static bool read_record(os_fd file, rendezvous_record *r)
+{
+    return os_file_read(file, r, sizeof *r) == 0 && memcmp(r->magic, magic, sizeof magic) == 0;
+}
+
+static bool same(os_identity a, os_identity b)
+{
+    return a.device == b.device && a.number == b.number && a.stamp == b.stamp;
+}
+
+/* ------------------------------------------------------------------------------------------ serving */
+
+static void sweep_leftover(const char *lock)
+{
+    char path[PATH_SIZE];
+    size_t n = strlen(lock) - strlen(LOCK);
+    if (n >= sizeof path) return;
+    memcpy(path, lock, n);
+    path[n] = 0;
+    (void)os_file_remove(path);
+}
+
+/* With the lock held: makes sure that nothing is at the path, unless ipcio did not put it there. */
+static int clear_path(rendezvous_server *s, bool own_folder)
+{
+    os_identity now;
+    rendezvous_record before;
+    int st = os_identify(s->path, &now);
+    if (st == IPCIO_MISSING) return 0;
+    if (st != 0) return st;
+    bool known = read_record(s->lock.file, &before);
+    if (!own_folder && !(known && (before.made == 1 || (before.made == 2 && same(before.socket, now)))))
+        return IPCIO_EXISTS;
+    return os_file_remove(s->path);
+}
+
+static int bind_path(rendezvous_server *s, bool own_folder)
+{
+    int st = clear_path(s, own_folder);
+    if (st != 0) return st;
+    s->record.made = 1;
+    if ((st = os_file_write(s->lock.file, &s->record, sizeof s->record)) != 0) return st;
+    process_lock();
+    st = os_local_listen(s->path, &s->base.listener);
+    process_unlock();
+    if (st != 0) return st;
+    s->record.made = 2;
+    if ((st = os_identify(s->path, &s->record.socket)) == 0)
+        st = os_file_write(s->lock.file, &s->record, sizeof s->record);
+    if (st == 0) return 0;
+    (void)os_file_remove(s->path);
+    os_close(s->base.listener);
+    s->base.listener = OS_NONE;
+    return st;
+}
+
+int rendezvous_listen(ipcio_server *base)
+{
+    rendezvous_server *s = server_of(base);
+    const char *text = base->address.text;
+    char folder[PATH_SIZE], lock[PATH_SIZE];
+    int st = find_path(base->transport, &base->address, s->path, folder);
+    if (st != 0) return st;
+    memcpy(lock, s->path, sizeof lock);
+    add_lock(lock);
+    char suffix[32];
+    (void)snprintf(suffix, sizeof suffix, ".%s" LOCK, base->transport->scheme);
+    if (folder[0]) namelock_sweep(folder, suffix, sweep_leftover);
+
+    st = namelock_take(&s->lock, lock);
+    if (st == IPCIO_EXISTS) return ipcio__fail(st, "%s: a live server has the name", text);
+    if (st != 0) return ipcio__fail_os(st, "%s: cannot lock %s", text, lock);
+
+    rendezvous_record before;
+    char byte;
+    if (!folder[0] && !read_record(s->lock.file, &before) && os_file_read(s->lock.file, &byte, 1) == 0) {
+        namelock_abandon(&s->lock);
+        return ipcio__fail(IPCIO_EXISTS, "%s: %s is a file that ipcio did not create", text, lock);
+    }
+    memcpy(s->record.magic, magic, sizeof magic);
+    s->record.limit = base->options.limit;
+    (void)snprintf(s->record.name, sizeof s->record.name, "%s", base->address.path ? "" : base->address.name);
+    st = bind_path(s, folder[0] != 0);
+    if (st != 0) {
+        st = st == IPCIO_EXISTS
+                 ? ipcio__fail(st, "%s: something that ipcio did not create is there, and stays", text)
+                 : ipcio__fail_os(st, "%s: cannot listen at %s", text, s->path);
+        namelock_drop(&s->lock);
+        return st;
+    }
+    return 0;
+}
+
+void rendezvous_unlisten(ipcio_server *base)
+{
+    rendezvous_server *s = server_of(base);
+    os_identity now;
+    int st = os_identify(s->path, &now);
+    if (st == 0 && same(now, s->record.socket)) st = os_file_remove(s->path);
+    os_close(s->base.listener);
+    /* A socket that may still be ours is for the next server to remove, who knows it by the lock's file. */
+    if (st == 0 || st == IPCIO_MISSING) namelock_drop(&s->lock);
+    else namelock_abandon(&s->lock);
+}
+
+void rendezvous_abandon_server(ipcio_server *base)
+{
+    rendezvous_server *s = server_of(base);
+    os_close(s->base.listener);
+    namelock_abandon(&s->lock);
+}
+
+int rendezvous_accept(ipcio_server *base, os_fd *fd)
+{
+    int st = os_accept(base->listener, fd);
+    return st < 0 ? ipcio__fail_os(st, "%s: cannot accept", base->address.text) : st;
+}
+
+/* -------------------------------------------------------------------------------------- connecting */
+
+/* What the server tells before it accepts. */
+static void read_limit(ipcio_conn *c, const char *lock)
+{
+    os_fd file;
+    rendezvous_record r;
+    if (os_file_open(lock, false, &file) != 0) return;
+    if (read_record(file, &r)) atomic_store_explicit(&c->peer_limit, r.limit, memory_order_relaxed);
+    os_close(file);
+}
+
+/* Arranges when to try again.  The watch tells of a server that appears; the pause covers the moment between
+ * its bind and its listen, folders that do not exist yet, and systems that cannot watch. */
+static void wait_for_server(ipcio_conn *c, rendezvous *r, char path[PATH_SIZE])
+{
+    int64_t *pause = &c->base.side[IPCIO_WANT_READ].pause;
+    bool news = false;
+    if (*pause == 0) {
+        news = true; /* at first only a moment, since a watch is dear */
+    } else if (!r->watched) {
+        char *slash = strrchr(path, '/');
+        char kept = slash[1];
+        slash[1] = 0;
+        process_lock();
+        r->watched = os_watch(path, &r->watch) == 0;
+        process_unlock();
+        slash[1] = kept;
+        news = true; /* it may have come before the watch */
+    } else {
+        news = os_watch_clear(r->watch);
+    }
+    int64_t most = (r->watched ? 100 : 10) * MILLISECOND;
+    *pause = news || *pause == 0 ? MILLISECOND / 10 : *pause * 2 < most ? *pause * 2 : most;
+    c->base.side[IPCIO_WANT_READ].fd = r->watched ? r->watch : OS_NONE;
+    c->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
+}
+
+int rendezvous_connect(ipcio_conn *c, rendezvous *r, void (*made)(ipcio_conn *c, os_fd fd))
+{
+    char path[PATH_SIZE], folder[PATH_SIZE];
+    os_fd fd = OS_NONE;
+    int st = find_path(c->transport, &c->address, path, folder);
+    if (st != 0) return st;
+    process_lock();
+    st = os_local_connect(path, &fd);
+    if (st == 0) made(c, fd);
+    process_unlock();
+    if (st == IPCIO_MISSING || st > 0) wait_for_server(c, r, path);
+    if (st == IPCIO_MISSING) return ipcio__fail(st, "%s: nobody serves the name", c->address.text);
+    if (st > 0) return IPCIO_WANT_READ;
+    if (st < 0) return ipcio__fail_os(st, "%s: cannot connect", c->address.text);
+    rendezvous_close(r);
+    c->base.side[IPCIO_WANT_READ].pause = 0;
+    add_lock(path);
+    read_limit(c, path);
+    return 0;
+}
+
+void rendezvous_close(rendezvous *r)
+{
+    if (r->watched) os_close(r->watch);
+    r->watched = false;
+}

@@ -1,0 +1,46 @@
+/* rendezvous.h - where two processes of this machine meet: a socket at a path, for every transport that begins with one.
+ *
+ * scheme://name lies in ipcio's folder as name.scheme, scheme:///path at the path.  Beside it a file that ends in
+ * ".lock" is the name's lock (object/namelock.h): who holds it serves, and a socket whose lock nobody holds is
+ * a dead server's.  That file's contents tell clients how long a message the server takes, before it accepts
+ * them, and the next server whether what lies at the path was made by ipcio at all. */
+#ifndef IPCIO_RENDEZVOUS_H
+#define IPCIO_RENDEZVOUS_H
+
+#include "channel/transport.h"
+#include "object/namelock.h"
+
+typedef struct {
+    char magic[8];
+    uint32_t limit;       /* longest message the server takes */
+    uint32_t made;        /* 1: nothing was at the path, and a socket may be by now; 2: it is `socket` */
+    os_identity socket;
+    char name[ADDRESS_NAME_MAX + 1]; /* the whole name, which the file's name may only be a hash of */
+} rendezvous_record;
+
+typedef struct {
+    ipcio_server base;
+    namelock lock;
+    rendezvous_record record;
+    char path[ADDRESS_PATH_MAX + 1];
+} rendezvous_server;
+
+/* Members for the table of a transport whose server is a rendezvous_server. */
+int rendezvous_listen(ipcio_server *s);
+void rendezvous_unlisten(ipcio_server *s);
+void rendezvous_abandon_server(ipcio_server *s);
+
+/* The next client's socket; as `accept` of a transport. */
+int rendezvous_accept(ipcio_server *s, os_fd *fd);
+
+/* What a client has that waits for its server. */
+typedef struct {
+    os_fd watch; /* the folder of a name that nobody serves yet, */
+    bool watched; /* if there is one */
+} rendezvous;
+
+/* As `connect` of a transport.  `made` gets the socket, under the process's lock. */
+int rendezvous_connect(ipcio_conn *c, rendezvous *r, void (*made)(ipcio_conn *c, os_fd fd));
+void rendezvous_close(rendezvous *r);
+
+#endif

@@ -1,0 +1,243 @@
+/* ring.c - see ring.h. */
+#include "channel/ring.h"
+
+#include <string.h>
+
+enum { COUNT_MASK = (1 << RING_COUNT_BITS) - 1, EPOCH_SHIFT = RING_COUNT_BITS + 1 };
+enum { EPOCH_MASK = 31, KIND_BITS = 4 };
+
+static uint32_t units(uint32_t bytes)
+{
+    return (bytes + RING_UNIT - 1) / RING_UNIT;
+}
+
+static uint32_t span(uint32_t payload)
+{
+    return 1 + units(payload);
+}
+
+static uint32_t between(uint32_t from, uint32_t to)
+{
+    return (to - from) & COUNT_MASK;
+}
+
+/* ------------------------------------------------------------------------------------------ writing */
+
+static uint32_t place(const ring_writer *w, uint32_t count)
+{
+    return (count & COUNT_MASK) | w->origin << RING_COUNT_BITS | w->epoch << EPOCH_SHIFT;
+}
+
+static uint32_t used(const ring_writer *w)
+{
+    return between(w->tail, w->at);
+}
+
+static bool see_tail(ring_writer *w)
+{
+    uint32_t word = atomic_load_explicit(&w->words->tail, memory_order_acquire) & COUNT_MASK;
+    if (between(w->word, word) > between(w->word, w->at)) return false;
+    w->word = word;
+    if (between(w->tail, word) <= used(w)) w->tail = word; /* what it has seen may be ahead of what it says */
+    if (between(w->begun, w->at) >= used(w)) w->bound = w->size[w->segment];
+    return true;
+}
+
+static void put(ring_writer *w, ring_frame f)
+{
+    memcpy(w->memory[w->segment] + w->offset, &f, sizeof f);
+}
+
+static void advance(ring_writer *w, uint32_t n)
+{
+    w->at = (w->at + n) & COUNT_MASK;
+    w->offset += n * RING_UNIT;
+    if (w->offset == w->size[w->segment]) w->offset = 0;
+}
+
+static void new_epoch(ring_writer *w, uint32_t bound)
+{
+    w->epoch = (w->epoch + 1) & EPOCH_MASK;
+    w->origin = w->segment;
+    w->offset = 0;
+    w->bound = bound;
+    w->begun = w->at;
+}
+
+/* The reader has seen all, and may still look at the last frame.  If that leaves room at the front, an epoch begins. */
+static void start_again(ring_writer *w, uint32_t need)
+{
+    w->tail = w->last;
+    w->bound = w->size[w->segment];
+    if (w->offset != 0 && w->last_offset / RING_UNIT >= need) new_epoch(w, w->last_offset);
+}
+
+/* Whether a frame of `need` units fits, maybe at the front; else how much may be in use for it. */
+static bool fits(ring_writer *w, uint32_t need)
+{
+    uint32_t size = w->size[w->segment] / RING_UNIT, rest = (w->bound - w->offset) / RING_UNIT;
+    if (rest >= need && size - used(w) >= need) return true;
+    if (used(w) == 0) {
+        new_epoch(w, w->size[w->segment]);
+        return true;
+    }
+    uint32_t whole = rest >= need ? need : rest + need;
+    if (whole < size / 8) whole = size / 8;
+    w->most = size - whole;
+    if (w->bound != w->size[w->segment]) {
+        w->most = between(w->begun, w->at);
+        return false;
+    }
+    if (rest >= need || size - used(w) < rest + need) return false;
+    put(w, (ring_frame){.size_kind = RING_TURN});
+    advance(w, rest);
+    return true;
+}
+
+uint8_t *ring_reserve(ring_writer *w, uint32_t payload, uint32_t seen, bool *broken)
+{
+    uint32_t need = span(payload);
+    if (seen == w->at && w->tail != w->at && w->tail != w->last) start_again(w, need);
+    if (!fits(w, need)) {
+        *broken = !see_tail(w);
+        if (*broken || !fits(w, need)) return NULL;
+    }
+    return w->memory[w->segment] + w->offset + RING_UNIT;
+}
+
+bool ring_has_room(const ring_writer *w)
+{
+    uint32_t in_use = between(atomic_load_explicit(&w->words->tail, memory_order_relaxed) & COUNT_MASK, w->at);
+    return in_use <= w->most || between(w->word, w->at) < in_use; /* the latter is impossible, which ring_reserve says */
+}
+
+bool ring_move(ring_writer *w, uint32_t segment)
+{
+    if (w->offset == w->bound || used(w) == w->size[w->segment] / RING_UNIT) return false;
+    put(w, (ring_frame){.size_kind = RING_TURN, .length = segment + 1});
+    advance(w, 1);
+    w->segment = segment;
+    w->offset = w->last_offset = 0;
+    w->last = w->begun = w->at;
+    w->bound = w->size[segment];
+    return true;
+}
+
+void ring_begin(ring_writer *w, uint32_t payload, uint32_t kind, uint32_t length, uint32_t call, uint32_t read)
+{
+    put(w, (ring_frame){.size_kind = payload << KIND_BITS | kind, .length = length, .call = call, .read = read});
+}
+
+void ring_show(ring_writer *w, uint32_t bytes)
+{
+    atomic_store_explicit(&w->words->head, place(w, w->at + 1 + bytes / RING_UNIT), memory_order_release);
+}
+
+void ring_commit(ring_writer *w, uint32_t payload)
+{
+    uint32_t n = span(payload);
+    atomic_exchange_explicit(&w->words->head, place(w, w->at + n), memory_order_seq_cst);
+    w->last = w->at;
+    w->last_offset = w->offset;
+    advance(w, n);
+}
+
+/* ------------------------------------------------------------------------------------------ reading */
+
+/* The header at the reader's offset, read once. */
+static ring_frame header(const ring_reader *r)
+{
+    const volatile uint64_t *from = (const volatile uint64_t *)(const void *)(r->memory[r->segment] + r->offset);
+    uint64_t words[2] = {from[0], from[1]};
+    ring_frame f;
+    memcpy(&f, words, sizeof f);
+    return f;
+}
+
+/* Whether the reader can go to the front of a segment: 1, or as ring_look. */
+static int go_to(ring_reader *r, uint32_t segment)
+{
+    if (segment >= RING_SEGMENTS || r->size[segment] == 0) return -1;
+    if (!r->memory[segment]) return -2;
+    r->segment = segment;
+    r->offset = 0;
+    return 1;
+}
+
+/* Sees what was published.  All of an epoch was read, or the writer would not have begun another. */
+static int see_head(ring_reader *r)
+{
+    uint32_t head = atomic_load_explicit(&r->words->head, memory_order_acquire);
+    if (head >> EPOCH_SHIFT != r->epoch) {
+        int st = go_to(r, head >> RING_COUNT_BITS & 1);
+        if (st < 0) return st;
+        r->epoch = head >> EPOCH_SHIFT;
+    }
+    r->head = head;
+    return 1;
+}
+
+/* Units from the reader on that are published. */
+static uint32_t there(const ring_reader *r)
+{
+    return between(r->at, r->head & COUNT_MASK);
+}
+
+static uint32_t here(const ring_reader *r, uint32_t size)
+{
+    uint32_t published = (there(r) - 1) * RING_UNIT;
+    return published < size ? published : size;
+}
+
+int ring_look(ring_reader *r, ring_found *f)
+{
+    int st = there(r) ? 1 : see_head(r);
+    for (;;) {
+        uint32_t size = r->size[r->segment], rest = (size - r->offset) / RING_UNIT, n = there(r);
+        if (st < 0 || n == 0) return st < 0 ? st : 0;
+        ring_frame h = header(r);
+        f->kind = h.size_kind & ((1 << KIND_BITS) - 1);
+        f->size = h.size_kind >> KIND_BITS;
+        f->length = h.length;
+        f->call = h.call;
+        f->read = h.read;
+        if (f->kind == RING_TURN) {
+            uint32_t skipped = h.length ? 1 : rest;
+            if (n < skipped) return -1;
+            st = h.length ? go_to(r, h.length - 1) : 1;
+            if (st < 0) return st;
+            r->at = (r->at + skipped) & COUNT_MASK;
+            r->offset = 0;
+            continue;
+        }
+        if (n > (r->size[0] + r->size[1]) / RING_UNIT || span(f->size) > rest) return -1;
+        f->payload = r->memory[r->segment] + r->offset + RING_UNIT;
+        f->here = here(r, f->size);
+        return 1;
+    }
+}
+
+int ring_look_again(ring_reader *r, ring_found *f)
+{
+    uint32_t epoch = r->epoch;
+    if (see_head(r) < 0 || r->epoch != epoch || there(r) == 0) return -1;
+    f->here = here(r, f->size);
+    return 0;
+}
+
+void ring_pass(ring_reader *r, const ring_found *f)
+{
+    uint32_t n = span(f->size);
+    r->at = (r->at + n) & COUNT_MASK;
+    r->offset += n * RING_UNIT;
+    if (r->offset == r->size[r->segment]) r->offset = 0;
+}
+
+bool ring_release(ring_reader *r, uint32_t upto, bool now)
+{
+    uint32_t given = between(r->told, upto);
+    if (given == 0 || (!now && given < r->size[r->segment] / RING_UNIT / 8)) return false;
+    r->told = upto;
+    atomic_exchange_explicit(&r->words->tail, upto, memory_order_seq_cst);
+    return true;
+}

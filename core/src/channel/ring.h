@@ -1,0 +1,133 @@
+/* ring.h - frames through memory that two processes share, from one writer to one reader.  See docs/design/shm.md.
+ *
+ * Nothing here waits, calls the system, or believes the other side: what it wrote is read once and checked.
+ *
+ * A frame is a header and its payload, in one piece, and starts on 16 bytes.  Both sides count the 16-byte units that
+ * were ever written; `head` says up to where frames are published, `tail` up to where their room is free again.  Where
+ * a count lies in the ring each side knows by having followed it.  The ring starts again at its front, with the next
+ * epoch, when the writer knows that the reader has seen all of it: so a conversation stays in the same few cache lines.
+ * A frame may also say that the next one lies in the other, larger segment: so a ring grows. */
+#ifndef IPCIO_RING_H
+#define IPCIO_RING_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    RING_UNIT = 16,
+    RING_LEAST = 1024,   /* bytes of a segment, a multiple of RING_UNIT */
+    RING_MOST = 1 << 28,
+    RING_SEGMENTS = 2,
+    RING_COUNT_BITS = 26,
+};
+
+/* In the shared memory.  Each side's word has its cache lines for itself: processors fetch them in pairs. */
+typedef struct {
+    _Alignas(128) _Atomic uint32_t head; /* a place: a count, 1 bit for the segment of the epoch's begin, 5 for the epoch */
+    _Alignas(128) _Atomic uint32_t tail; /* a count */
+} ring_words;
+
+enum { /* kinds of frames, bits */
+    RING_FIRST = 1,  /* of a message */
+    RING_LAST = 2,
+    RING_ANSWER = 4, /* the message answers a call */
+    RING_ABORT = 8,  /* the message was given up; has no payload */
+    RING_TURN = RING_FIRST | RING_ABORT /* the next frame lies at the front; of this segment, or of segment `length` - 1 */
+};
+
+typedef struct {
+    uint32_t size_kind; /* payload << 4 | kind */
+    uint32_t length;    /* of the message, where it begins */
+    uint32_t call;
+    uint32_t read;      /* count up to where the frame's sender has seen the other ring */
+} ring_frame;
+
+typedef struct {
+    ring_words *words;
+    uint8_t *memory[RING_SEGMENTS];
+    uint32_t size[RING_SEGMENTS];
+    uint32_t segment, epoch, origin; /* the latter: where the epoch began */
+    uint32_t at;     /* count of the next frame, */
+    uint32_t offset; /* and where that is */
+    uint32_t bound;  /* no frame goes beyond this offset: it is the segment's size, or in a new epoch, until */
+    uint32_t begun;  /* the tail has come to this count, where the last frame of the epoch before lies, */
+    uint32_t last, last_offset; /* which began here */
+    uint32_t tail;   /* room is free up to there, as the reader's word said last, or as follows from what it has seen */
+    uint32_t word;   /* the reader's word as last seen */
+    uint32_t most;   /* units that may be in use when waiting for room ends */
+} ring_writer;
+
+typedef struct {
+    ring_words *words;
+    uint8_t *memory[RING_SEGMENTS];
+    uint32_t size[RING_SEGMENTS];
+    uint32_t segment, epoch;
+    uint32_t at, offset; /* the next frame */
+    uint32_t head;       /* place as last seen */
+    uint32_t told;       /* tail as last published */
+} ring_reader;
+
+/* ---- writing */
+
+/* Finds room in one piece for a frame of so many bytes, at most ring_frame_most: where its payload goes, or NULL; then
+ * ring_has_room tells when to look again.  `seen` is what the reader last told of how far it came.  *broken: the
+ * reader's word is impossible. */
+uint8_t *ring_reserve(ring_writer *w, uint32_t payload, uint32_t seen, bool *broken);
+
+/* The most that a frame can hold so that two find room. */
+static inline uint32_t ring_frame_most(const ring_writer *w)
+{
+    return w->size[w->segment] / 2 - 2 * RING_UNIT;
+}
+
+/* Fills in the header of the frame that was reserved.  The reader does not see it yet. */
+void ring_begin(ring_writer *w, uint32_t payload, uint32_t kind, uint32_t length, uint32_t call, uint32_t read);
+
+/* Publishes so many bytes of its payload; all of it with ring_commit, which is a full memory barrier. */
+void ring_show(ring_writer *w, uint32_t bytes);
+void ring_commit(ring_writer *w, uint32_t payload);
+
+/* Whether ring_reserve, which found no room, is to look again.  Not before an eighth of the ring is free: a writer who
+ * used each bit at once would wait for each. */
+bool ring_has_room(const ring_writer *w);
+
+/* Goes on in another segment, if there is room to say so. */
+bool ring_move(ring_writer *w, uint32_t segment);
+
+/* ---- reading */
+
+typedef struct {
+    uint32_t kind, size, length, call, read; /* as in its header, checked against the ring */
+    const uint8_t *payload;
+    uint32_t here; /* bytes of the payload that are published */
+} ring_found;
+
+/* The frame at the front.  1: found; 0: nothing there; -1: what is there is impossible; -2: it lies in the segment whose
+ * memory[] is not set. */
+int ring_look(ring_reader *r, ring_found *f);
+
+/* How much more of it is here now.  0, or -1. */
+int ring_look_again(ring_reader *r, ring_found *f);
+
+/* Whether there is a frame behind those that were passed, as far as was looked. */
+static inline bool ring_has_frame(const ring_reader *r)
+{
+    return ((r->head - r->at) & ((1u << RING_COUNT_BITS) - 1)) != 0;
+}
+
+/* Whether anything was published since ring_look came to `head`. */
+static inline bool ring_arrived(const ring_reader *r)
+{
+    return atomic_load_explicit(&r->words->head, memory_order_relaxed) != r->head;
+}
+
+/* Goes on behind the frame that was found.  It still holds its room. */
+void ring_pass(ring_reader *r, const ring_found *f);
+
+/* Gives back the room of all frames before the count `upto`, at the latest when `now`.  True: a writer who waits for room
+ * is to be looked for; it was a full memory barrier. */
+bool ring_release(ring_reader *r, uint32_t upto, bool now);
+
+#endif

@@ -1,0 +1,631 @@
+/* shm.c - the transport `shm`: rings in memory that the two share (ring.h), and a socket beside them.
+ *
+ * They meet as `pipe` does.  The client makes the memory, all of it reserved that an idle connection needs, and hands it
+ * to the server with its greeting.  From then on the socket carries no data.  It tells three things: that the peer is
+ * gone, by its end; that something lies in the ring, by a byte, when the peer had said that it sleeps; that there is
+ * room again, by being writable, since who waits for room stuffs it, and the peer then empties it.  So its descriptor
+ * is readable and writable when the connection is, whatever loop waits for it.
+ *
+ * The memory: `control`, the two rings, and room for their larger segments, which begin to exist when a stream needs
+ * them.  docs/design/shm.md tells why. */
+#include <string.h>
+
+#include "channel/rendezvous.h"
+#include "channel/ring.h"
+
+enum {
+    PAGE = 4096,
+    SMALL = 7 * PAGE,     /* a ring, unless the option `buffer` asks for another */
+    LARGE = 4 << 20,      /* what it grows to */
+    GROW = 16,            /* after having been full so many times */
+    STEP = 4096,          /* bytes of a long frame that are shown at once, while the reader waits */
+    STEPS_MOST = 1 << 17, /* longer ones are shown whole */
+    SILENCE = 64,         /* frames, after which one looks whether a peer that tells nothing lives */
+    PACE = 32             /* pauses before a reader of a stream looks again */
+};
+
+enum { SLEEPS = 1, WAITS = 2, CLOSED = 4 }; /* of a side: its reader, its writer, itself */
+enum { CLIENT, SERVER };
+
+static const char magic[8] = "ipcio s1";
+
+/* At the front of the memory.  Each word has its own cache lines. */
+typedef struct {
+    char magic[8];
+    uint32_t small, large; /* bytes of the rings' segments; large may be 0 */
+    uint32_t limit;        /* the client's */
+    struct {
+        _Alignas(128) _Atomic uint32_t state;
+    } side[2];
+    ring_words ring[2]; /* what each side writes */
+} control;
+
+typedef struct {
+    ipcio_conn conn;
+    rendezvous rendezvous;
+    os_fd fd, memory;
+    control *control;
+    size_t mapped;          /* bytes from there */
+    void *large[2];         /* the rings' larger segments, where they are mapped */
+    int me;
+    bool open, greeted;     /* fd is one to close; the memory is there */
+    bool own_user;          /* the peer is this user: its messages need not be copied before they are looked at */
+    _Atomic bool gone;      /* the socket has ended */
+    _Atomic uint32_t theirs, ours; /* how far the peer has read, as its last frame said; and this side */
+    _Atomic uint32_t streak; /* messages that were read since one was written */
+
+    struct { /* inside the reading side */
+        ring_reader ring;
+        ring_found frame; /* at the front, while `inside` */
+        bool have;        /* there is one */
+        bool inside;      /* a message was started and its end not passed */
+        bool over;        /* its last frame was taken, */
+        bool aborted;     /* which gave it up */
+        message m;
+        uint64_t got;     /* bytes of it in frames before this one */
+        uint32_t taken;   /* bytes of this frame */
+        bool waits;       /* WANT_READ was answered last */
+        int ended;
+        const char *why;
+    } in;
+    struct { /* inside the writing side */
+        ring_writer ring;
+        bool begun;     /* a message's first frame is out and its last is not */
+        bool abort_due; /* and it was given up */
+        bool starved;   /* WANT_WRITE was answered last */
+        unsigned full;  /* how many times there was no room */
+        unsigned unheard; /* frames since the peer gave a sign, */
+        uint32_t sign;    /* which changes this */
+    } out;
+} shm_conn;
+
+static shm_conn *shm_of(ipcio_conn *c)
+{
+    return (shm_conn *)c;
+}
+
+static _Atomic uint32_t *mine(shm_conn *c)
+{
+    return &c->control->side[c->me].state;
+}
+
+static _Atomic uint32_t *theirs(shm_conn *c)
+{
+    return &c->control->side[!c->me].state;
+}
+
+/* ------------------------------------------------------------------------------------------ memory */
+
+static size_t large_at(int ring, uint32_t small, uint32_t large)
+{
+    return PAGE + 2 * (size_t)small + (size_t)ring * large;
+}
+
+/* Maps the larger segment of a ring; inside the ring's side. */
+static int map_large(shm_conn *c, int ring, uint8_t **segment)
+{
+    void **at = &c->large[ring];
+    uint32_t small = c->out.ring.size[0], large = c->out.ring.size[1];
+    process_lock();
+    int st = *at ? 0 : os_memory_map(c->memory, large_at(ring, small, large), large, at);
+    process_unlock();
+    *segment = *at;
+    return st == 0 ? 0 : ipcio__fail_os(st, "%s: no memory for a larger ring", c->conn.base.text);
+}
+
+static void set_up(shm_conn *c, uint32_t small, uint32_t large)
+{
+    uint8_t *base = (uint8_t *)c->control;
+    c->in.ring = (ring_reader){.words = &c->control->ring[!c->me], .size = {small, large},
+                               .memory = {base + PAGE + (size_t)!c->me * small}};
+    c->out.ring = (ring_writer){.words = &c->control->ring[c->me], .size = {small, large}, .bound = small,
+                                .memory = {base + PAGE + (size_t)c->me * small}};
+    c->greeted = true;
+}
+
+/* A client's. */
+static int make_memory(shm_conn *c)
+{
+    uint32_t asked = c->conn.options.buffer, small = asked ? (asked + PAGE - 1) / PAGE * PAGE : SMALL;
+    if (small > RING_MOST) small = RING_MOST;
+    uint32_t large = asked ? 0 : LARGE;
+    void *at = NULL;
+    c->mapped = PAGE + 2 * (size_t)small;
+    process_lock();
+    int st = os_memory_new(large_at(2, small, large), &c->memory);
+    if (st == 0) st = os_memory_reserve(c->memory, 0, c->mapped);
+    if (st == 0) st = os_memory_map(c->memory, 0, c->mapped, &at);
+    c->control = at;
+    process_unlock();
+    if (st != 0) return ipcio__fail_os(st, "%s: no memory for the rings", c->conn.base.text);
+    memcpy(c->control->magic, magic, sizeof magic);
+    c->control->small = small;
+    c->control->large = large;
+    c->control->limit = c->conn.options.limit;
+    set_up(c, small, large);
+    return 0;
+}
+
+static int over(shm_conn *c, int status, const char *why);
+
+/* A server's, from what came with the greeting. */
+static int take_memory(shm_conn *c, os_fd memory)
+{
+    static const char other[] = "the peer is no ipcio of this version, or broken";
+    uint64_t size;
+    void *at;
+    c->memory = memory;
+    if (os_memory_size(memory, &size) != 0 || size < PAGE) return over(c, IPCIO_PROTOCOL, other);
+    if (os_memory_map(memory, 0, PAGE, &at) != 0) return IPCIO_NOMEMORY;
+    control told;
+    memcpy(&told, at, sizeof told);
+    os_memory_unmap(at, PAGE);
+    if (memcmp(told.magic, magic, sizeof magic) != 0 || told.small < RING_LEAST || told.small > RING_MOST ||
+        told.large > RING_MOST || told.small % PAGE || told.large % PAGE || told.limit == 0 ||
+        size != large_at(2, told.small, told.large))
+        return over(c, IPCIO_PROTOCOL, other);
+    c->mapped = PAGE + 2 * (size_t)told.small;
+    if (os_memory_map(memory, 0, c->mapped, &at) != 0) return IPCIO_NOMEMORY;
+    c->control = at;
+    atomic_store_explicit(&c->conn.peer_limit, told.limit, memory_order_relaxed);
+    set_up(c, told.small, told.large);
+    return 0;
+}
+
+/* --------------------------------------------------------------------------------------- the socket */
+
+/* Takes in what the socket has, which says only: look. */
+static void drain(shm_conn *c)
+{
+    uint8_t bytes[512];
+    size_t got = sizeof bytes;
+    int st = 0;
+    while (st == 0 && got == sizeof bytes) st = os_receive(c->fd, &(os_piece){bytes, sizeof bytes}, 1, &got);
+    if (st < 0) atomic_store_explicit(&c->gone, true, memory_order_release);
+}
+
+static bool peer_ended(shm_conn *c)
+{
+    return atomic_load_explicit(&c->gone, memory_order_acquire) || !c->greeted ||
+           atomic_load_explicit(theirs(c), memory_order_acquire) & CLOSED;
+}
+
+/* After a full barrier: wakes the peer's reader, should it sleep. */
+static void ring_bell(shm_conn *c)
+{
+    static const char bell[1];
+    size_t sent;
+    if (!(atomic_load_explicit(theirs(c), memory_order_relaxed) & SLEEPS)) return;
+    atomic_fetch_and_explicit(theirs(c), ~(uint32_t)SLEEPS, memory_order_relaxed);
+    (void)os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent); /* a full one is readable already */
+}
+
+/* After a full barrier: wakes the peer's writer, should it wait for room. */
+static void tell_room(shm_conn *c)
+{
+    if (!(atomic_load_explicit(theirs(c), memory_order_relaxed) & WAITS)) return;
+    atomic_fetch_and_explicit(theirs(c), ~(uint32_t)WAITS, memory_order_relaxed);
+    drain(c);
+}
+
+/* ------------------------------------------------------------------------------------------ reading */
+
+static int ended(shm_conn *c)
+{
+    return ipcio__fail(c->in.ended, "%s: %s", c->conn.base.text, c->in.why);
+}
+
+static int over(shm_conn *c, int status, const char *why)
+{
+    c->in.ended = status;
+    c->in.why = why;
+    if (status == IPCIO_PROTOCOL) os_shutdown(c->fd);
+    return ended(c);
+}
+
+/* Gives the room of what was passed back. */
+static void release(shm_conn *c, bool now)
+{
+    if (ring_release(&c->in.ring, c->in.ring.at, now)) tell_room(c);
+}
+
+/* The next frame, of which some bytes may still be to come. */
+static int next_frame(shm_conn *c)
+{
+    if (c->in.ended) return ended(c);
+    int st = ring_look(&c->in.ring, &c->in.frame);
+    if (st == -2) {
+        if ((st = map_large(c, !c->me, &c->in.ring.memory[1])) != 0) return st;
+        st = ring_look(&c->in.ring, &c->in.frame);
+    }
+    if (st == 0 && peer_ended(c)) {
+        st = ring_look(&c->in.ring, &c->in.frame); /* it may have written just before */
+        if (st == 0) return over(c, IPCIO_CLOSED, "the peer has closed the connection");
+    }
+    if (st < 0) return over(c, IPCIO_PROTOCOL, "the peer has written rubbish into the ring");
+    if (st == 0) {
+        release(c, true);
+        return IPCIO_WANT_READ;
+    }
+    c->in.have = true;
+    c->in.taken = 0;
+    atomic_store_explicit(&c->theirs, c->in.frame.read, memory_order_release);
+    return 0;
+}
+
+/* Goes on behind the frame. */
+static int pass_frame(shm_conn *c)
+{
+    ring_found *f = &c->in.frame;
+    c->in.got += f->size;
+    c->in.have = false;
+    c->in.aborted = f->kind & RING_ABORT;
+    c->in.over = f->kind & RING_LAST || c->in.aborted;
+    bool short_of = c->in.over && !c->in.aborted && c->in.got != c->in.m.length;
+    ring_pass(&c->in.ring, f);
+    atomic_store_explicit(&c->ours, c->in.ring.at, memory_order_release);
+    if (short_of || c->in.got > c->in.m.length)
+        return over(c, IPCIO_PROTOCOL, "the peer sent a message of another length than it said");
+    return 0;
+}
+
+/* Waits until all of the frame is here.  The writer is copying it just now, so a moment is spun; what came is fetched
+ * meanwhile. */
+static int whole_frame(shm_conn *c)
+{
+    ring_found *f = &c->in.frame;
+    uint32_t fetched = 0;
+    for (int i = 0; f->here < f->size; i++) {
+        const volatile uint8_t *from = f->payload;
+        for (; fetched < f->here; fetched += 64) (void)from[fetched];
+        if (ring_look_again(&c->in.ring, f) < 0) return over(c, IPCIO_PROTOCOL, "the peer has written rubbish into the ring");
+        if (i < 4096) {
+            os_relax();
+            continue;
+        }
+        if (!peer_ended(c)) return IPCIO_WANT_READ;
+        if (ring_look_again(&c->in.ring, f) < 0 || f->here < f->size)
+            return over(c, IPCIO_CLOSED, "the peer has closed the connection half way through a message");
+    }
+    return 0;
+}
+
+/* Skips what is left of a message. */
+static int skip_rest(shm_conn *c)
+{
+    int st = 0;
+    while (st == 0 && !c->in.over) {
+        if (!c->in.have && (st = next_frame(c)) != 0) break;
+        if ((st = whole_frame(c)) == 0) st = pass_frame(c);
+        if (st == 0) release(c, false);
+    }
+    if (st == 0) c->in.inside = c->in.over = false;
+    return st;
+}
+
+/* Remembers whether more must come for a function of the reading side to get further. */
+static int answer(shm_conn *c, int st)
+{
+    c->in.waits = st > 0;
+    return st;
+}
+
+static int shm_start(ipcio_conn *base, message *m)
+{
+    shm_conn *c = shm_of(base);
+    int st = c->in.inside ? skip_rest(c) : 0;
+    if (st == 0 && !c->in.have) st = next_frame(c);
+    if (answer(c, st) != 0) return st;
+    const ring_found *f = &c->in.frame;
+    if ((f->kind & (RING_FIRST | RING_ABORT)) != RING_FIRST || f->size > f->length || 
+        ((f->kind & RING_ANSWER) && f->call == 0))
+        return over(c, IPCIO_PROTOCOL, "the peer has written rubbish into the ring");
+    c->in.m = *m = (message){.length = f->length, .call = f->call, .answer = f->kind & RING_ANSWER};
+    c->in.inside = true;
+    c->in.over = c->in.aborted = false;
+    c->in.got = 0;
+    atomic_fetch_add_explicit(&c->streak, 1, memory_order_relaxed);
+    return 0;
+}
+
+static int shm_view(ipcio_conn *base, const void **data)
+{
+    shm_conn *c = shm_of(base);
+    if (!(c->in.frame.kind & RING_LAST) || !c->in.have || !c->own_user) return 0;
+    int st = whole_frame(c);
+    if (answer(c, st) != 0) return st;
+    st = pass_frame(c);
+    if (st == 0) *data = c->in.frame.payload;
+    return st;
+}
+
+static int take(shm_conn *c, void *to, size_t n, size_t *got)
+{
+    ring_found *f = &c->in.frame;
+    *got = 0;
+    while (*got == 0) {
+        if (c->in.over) {
+            if (!c->in.aborted) return 0;
+            return ipcio__fail(IPCIO_ABORTED, "%s: the peer gave the message up half way", c->conn.base.text);
+        }
+        int st = c->in.have ? 0 : next_frame(c);
+        if (st != 0) return st;
+        if (c->in.taken == f->here && f->here < f->size && (st = whole_frame(c)) != 0) return st;
+        size_t here = f->here - c->in.taken, some = here < n ? here : n;
+        if (some) memcpy(to, f->payload + c->in.taken, some);
+        c->in.taken += (uint32_t)some;
+        *got = some;
+        if (c->in.taken < f->size) return 0;
+        if ((st = pass_frame(c)) != 0) return st;
+        release(c, false);
+    }
+    return 0;
+}
+
+static int shm_take(ipcio_conn *c, void *to, size_t n, size_t *got)
+{
+    return answer(shm_of(c), take(shm_of(c), to, n, got));
+}
+
+static void shm_end(ipcio_conn *base)
+{
+    shm_conn *c = shm_of(base);
+    if (!c->in.over) return;
+    c->in.inside = c->in.over = false;
+    release(c, false);
+}
+
+/* ------------------------------------------------------------------------------------------ writing */
+
+static int closed(shm_conn *c)
+{
+    return ipcio__fail(IPCIO_CLOSED, "%s: the peer has closed the connection", c->conn.base.text);
+}
+
+/* Goes on in the larger segment, where there is memory for it. */
+static bool grow(shm_conn *c)
+{
+    ring_writer *w = &c->out.ring;
+    size_t at = large_at(c->me, w->size[0], w->size[1]);
+    return w->segment == 0 && w->size[1] && ++c->out.full >= GROW && os_memory_reserve(c->memory, at, w->size[1]) == 0 &&
+           map_large(c, c->me, &w->memory[1]) == 0 && ring_move(w, 1);
+}
+
+/* Looks now and then whether a peer lives that gives no sign. */
+static bool peer_lives(shm_conn *c)
+{
+    if (peer_ended(c)) return false;
+    if (++c->out.unheard < SILENCE) return true;
+    uint32_t sign = atomic_load_explicit(&c->theirs, memory_order_relaxed) +
+                    atomic_load_explicit(&c->out.ring.words->tail, memory_order_relaxed);
+    c->out.unheard = 0;
+    if (sign == c->out.sign) return !os_ended(c->fd);
+    c->out.sign = sign;
+    return true;
+}
+
+/* Copies a long frame bit by bit when the reader waits for it, so that it can fetch one while the next is copied. */
+static void copy(ring_writer *w, uint8_t *to, const uint8_t *data, uint32_t size, bool awaited)
+{
+    uint32_t done = 0;
+    while (awaited && size - done > STEP) {
+        memcpy(to + done, data + done, STEP);
+        ring_show(w, done += STEP);
+    }
+    if (size > done) memcpy(to + done, data + done, size - done);
+}
+
+static int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_t size, uint32_t kind)
+{
+    ring_writer *w = &c->out.ring;
+    uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_acquire), before = w->at;
+    bool broken = false;
+    uint8_t *to;
+    while (!(to = ring_reserve(w, size, theirs, &broken)) && !broken) {
+        if (grow(c)) continue;
+        if (peer_ended(c)) return closed(c);
+        c->out.starved = true;
+        if (!c->conn.out.shown || !c->conn.transport->settle(&c->conn, IPCIO_WANT_WRITE)) return IPCIO_WANT_WRITE;
+    }
+    if (broken) {
+        os_shutdown(c->fd);
+        return ipcio__fail(IPCIO_PROTOCOL, "%s: the peer has written rubbish into the ring", c->conn.base.text);
+    }
+    c->out.starved = false;
+    if (!c->out.begun) kind |= RING_FIRST;
+    if (m->answer) kind |= RING_ANSWER;
+    ring_begin(w, size, kind, (uint32_t)m->length, m->call, atomic_load_explicit(&c->ours, memory_order_acquire));
+    copy(w, to, data, size, size > STEP && size <= STEPS_MOST && theirs == before);
+    ring_commit(w, size);
+    ring_bell(c);
+    return 0;
+}
+
+static int shm_write(ipcio_conn *base, const message *m, const void *data, size_t n, bool last, size_t *taken)
+{
+    shm_conn *c = shm_of(base);
+    int st = 0;
+    if (!peer_lives(c)) return closed(c);
+    atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
+    if (c->out.abort_due) {
+        if ((st = put_frame(c, &(message){0}, NULL, 0, RING_ABORT)) != 0) return st;
+        c->out.abort_due = c->out.begun = false;
+    }
+    for (;;) {
+        size_t left = n - *taken;
+        if (left == 0 && !last) return 0;
+        uint32_t most = ring_frame_most(&c->out.ring), size = left < most ? (uint32_t)left : most / 2;
+        bool ends = last && size == left;
+        if ((st = put_frame(c, m, (const uint8_t *)data + *taken, size, ends ? RING_LAST : 0)) != 0) return st;
+        *taken += size;
+        c->out.begun = !ends;
+        if (ends) return 0;
+    }
+}
+
+static void shm_abort(ipcio_conn *base)
+{
+    shm_conn *c = shm_of(base);
+    if (!c->out.begun) return;
+    c->out.abort_due = put_frame(c, &(message){0}, NULL, 0, RING_ABORT) != 0;
+    c->out.begun = c->out.abort_due;
+}
+
+/* ------------------------------------------------------------------------------------------ both */
+
+static bool shm_ready(ipcio_conn *base)
+{
+    shm_conn *c = shm_of(base);
+    return c->in.ended || ring_arrived(&c->in.ring) || (!c->in.waits && (c->in.have || ring_has_frame(&c->in.ring)));
+}
+
+static bool news(shm_conn *c, int want)
+{
+    if (want == IPCIO_WANT_READ && c->in.ended) return true;
+    if (peer_ended(c)) return true;
+    return want == IPCIO_WANT_READ ? ring_arrived(&c->in.ring) : ring_has_room(&c->out.ring);
+}
+
+static bool shm_arrived(ipcio_conn *base, int want)
+{
+    shm_conn *c = shm_of(base);
+    if (want == IPCIO_WANT_READ && atomic_load_explicit(&c->streak, memory_order_relaxed) > 1)
+        for (int i = 0; i < PACE; i++) os_relax();
+    return news(c, want);
+}
+
+static bool shm_settle(ipcio_conn *base, int want)
+{
+    shm_conn *c = shm_of(base);
+    if (want == IPCIO_WANT_WRITE && !c->out.starved) return false;
+    if (news(c, want)) return true;
+    if (want == IPCIO_WANT_READ) drain(c);
+    else if (os_stuff(c->fd) != 0) atomic_store_explicit(&c->gone, true, memory_order_release);
+    atomic_fetch_or_explicit(mine(c), want == IPCIO_WANT_READ ? SLEEPS : WAITS, memory_order_seq_cst);
+    return news(c, want);
+}
+
+static int framed(const options *o, const char *text)
+{
+    if (o->framing == FRAMING_MESSAGE) return 0;
+    return ipcio__fail(IPCIO_UNSUPPORTED, "%s: shared memory carries messages, no lines and no raw bytes", text);
+}
+
+static void open_socket(ipcio_conn *base, os_fd fd)
+{
+    shm_conn *c = shm_of(base);
+    c->fd = fd;
+    c->memory = OS_NONE;
+    c->open = true;
+    c->conn.base.side[IPCIO_WANT_READ].fd = c->conn.base.side[IPCIO_WANT_WRITE].fd = fd;
+    c->conn.base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
+    c->conn.base.side[IPCIO_WANT_WRITE].want = IPCIO_WANT_WRITE;
+}
+
+static int shm_listen(ipcio_server *s)
+{
+    int st = framed(&s->options, s->address.text);
+    return st == 0 ? rendezvous_listen(s) : st;
+}
+
+static int shm_accept(ipcio_server *s, ipcio_conn *base)
+{
+    os_fd fd;
+    int st = rendezvous_accept(s, &fd);
+    if (st == 0) {
+        open_socket(base, fd);
+        shm_of(base)->me = SERVER;
+    }
+    return st;
+}
+
+static int shm_greeted(ipcio_conn *base)
+{
+    shm_conn *c = shm_of(base);
+    if (c->greeted) return 0;
+    if (c->in.ended) return ended(c);
+    char greeting[sizeof magic];
+    os_fd memory;
+    int st = os_take(c->fd, &memory, greeting, sizeof greeting);
+    if (st > 0) return st;
+    if (st != 0)
+        return over(c, st, st == IPCIO_CLOSED     ? "the peer has closed the connection"
+                           : st == IPCIO_PROTOCOL ? "the peer is no ipcio of this version"
+                                                  : "the peer's memory could not be taken over");
+    ipcio_peer peer;
+    c->own_user = os_local_peer(c->fd, &peer) == 0 && peer.uid == os_user();
+    return take_memory(c, memory);
+}
+
+static int shm_connect(ipcio_conn *base)
+{
+    shm_conn *c = shm_of(base);
+    int st = framed(&base->options, base->address.text);
+    if (st == 0) st = rendezvous_connect(base, &c->rendezvous, open_socket);
+    if (st == 0) st = make_memory(c);
+    if (st != 0) return st;
+    ipcio_peer peer;
+    c->own_user = os_local_peer(c->fd, &peer) == 0 && peer.uid == os_user();
+    st = os_hand(c->fd, c->memory, magic, sizeof magic);
+    if (st == IPCIO_CLOSED) return over(c, st, "the peer has closed the connection"), 0;
+    return st == 0 ? 0 : ipcio__fail_os(st < 0 ? st : IPCIO_SYSTEM, "%s: cannot hand the memory over", base->base.text);
+}
+
+static int shm_peer(ipcio_conn *c, ipcio_peer *peer)
+{
+    return os_local_peer(shm_of(c)->fd, peer);
+}
+
+static void shm_wake(ipcio_conn *base)
+{
+    shm_conn *c = shm_of(base);
+    if (c->control) atomic_fetch_or_explicit(mine(c), CLOSED, memory_order_seq_cst);
+    os_shutdown(c->fd);
+}
+
+static void close_all(shm_conn *c, void (*let_go)(void *at, size_t size))
+{
+    rendezvous_close(&c->rendezvous);
+    if (!c->open) return;
+    c->open = false;
+    os_close(c->fd);
+    os_close(c->memory);
+    if (c->control) let_go(c->control, c->mapped);
+    for (int i = 0; i < 2; i++)
+        if (c->large[i]) let_go(c->large[i], c->out.ring.size[1]);
+}
+
+static void shm_close(ipcio_conn *c)
+{
+    close_all(shm_of(c), os_memory_unmap);
+}
+
+static void shm_abandon(ipcio_conn *c)
+{
+    close_all(shm_of(c), os_memory_blank);
+}
+
+const transport transport_shm = {
+    .scheme = "shm",
+    .server_size = sizeof(rendezvous_server),
+    .conn_size = sizeof(shm_conn),
+    .listen = shm_listen,
+    .accept = shm_accept,
+    .unlisten = rendezvous_unlisten,
+    .abandon_server = rendezvous_abandon_server,
+    .connect = shm_connect,
+    .greeted = shm_greeted,
+    .start = shm_start,
+    .view = shm_view,
+    .take = shm_take,
+    .end = shm_end,
+    .write = shm_write,
+    .abort = shm_abort,
+    .arrived = shm_arrived,
+    .ready = shm_ready,
+    .settle = shm_settle,
+    .peer = shm_peer,
+    .wake = shm_wake,
+    .close = shm_close,
+    .abandon = shm_abandon,
+};
