@@ -3,7 +3,7 @@
 
 static os_mutex lock; /* guards all that the process has one of; held around a fork */
 static handle *all;
-static bool hooked;
+static bool hooked, barrier; /* the fork handler is there; os_barrier works */
 
 void process_lock(void)
 {
@@ -34,6 +34,7 @@ int handle_enlist(handle *h, const handle_kind *kind, const char *text)
     atomic_init(&h->gate, 0);
     if (!hooked && os_at_fork(process_lock, process_unlock, in_child) != 0)
         return ipcio__fail(IPCIO_NOMEMORY, "%s: the fork handler cannot be installed", text);
+    if (!hooked) barrier = os_barrier() == 0;
     hooked = true;
     h->before = NULL;
     h->next = all;
@@ -68,36 +69,36 @@ int handle_not_open(const handle *h)
 }
 
 /* Gives the descriptors back when nobody is inside any more.  Only one caller finds it so. */
-static void release_if_last(handle *h, unsigned gate)
+static void release_if_last(handle *h)
 {
-    if (!(gate & GATE_CLOSED) || (gate & (GATE_READ | GATE_WRITE | GATE_CLOSING | GATE_SET))) return;
+    atomic_thread_fence(memory_order_seq_cst); /* of two who leave at once, one sees that the other has left */
+    for (int side = IPCIO_WANT_READ; side <= IPCIO_WANT_WRITE; side++)
+        if (atomic_load_explicit(&h->inside[side], memory_order_acquire)) return;
+    unsigned gate = atomic_load_explicit(&h->gate, memory_order_acquire);
+    if (!(gate & GATE_CLOSED) || gate & (GATE_CLOSING | GATE_SET)) return;
     process_lock(); /* a child forked in the middle would keep what is not closed yet */
     if (!(atomic_fetch_or_explicit(&h->gate, GATE_RELEASED, memory_order_acq_rel) & GATE_RELEASED))
         h->kind->release(h);
     process_unlock();
 }
 
-static void clear(handle *h, unsigned bit)
-{
-    release_if_last(h, atomic_fetch_and_explicit(&h->gate, ~bit, memory_order_acq_rel) & ~bit);
-}
-
 int handle_enter(handle *h, int side)
 {
-    unsigned bit = (unsigned)side;
     if (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED) return handle_not_open(h);
-    unsigned gate = atomic_fetch_or_explicit(&h->gate, bit, memory_order_acq_rel);
-    if (gate & bit)
+    if (atomic_exchange_explicit(&h->inside[side], true, memory_order_seq_cst))
         return ipcio__fail(IPCIO_INVALID, "%s: another thread is %s this %s", h->text,
                            side == IPCIO_WANT_READ ? "reading from" : "writing to", h->kind->noun);
-    if (!(gate & GATE_CLOSED)) return 0;
-    clear(h, bit);
+    if (!(atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED)) return 0;
+    handle_leave(h, side);
     return handle_not_open(h);
 }
 
 void handle_leave(handle *h, int side)
 {
-    clear(h, (unsigned)side);
+    atomic_store_explicit(&h->inside[side], false, memory_order_release);
+    if (!barrier) atomic_thread_fence(memory_order_seq_cst);
+    else atomic_signal_fence(memory_order_seq_cst); /* the compiler keeps the order, os_barrier the rest */
+    if (atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED) release_if_last(h);
 }
 
 int handle_leave_with(handle *h, int side, int status)
@@ -114,16 +115,18 @@ void handle_hold(handle *h)
 
 void handle_let_go(handle *h)
 {
-    clear(h, GATE_SET);
+    atomic_fetch_and_explicit(&h->gate, ~(unsigned)GATE_SET, memory_order_acq_rel);
+    release_if_last(h);
 }
 
 void handle_close(handle *h)
 {
-    unsigned gate = atomic_fetch_or_explicit(&h->gate, GATE_CLOSED | GATE_CLOSING, memory_order_acq_rel);
-    if (gate & GATE_CLOSED) {
-        if (!(gate & GATE_CLOSING)) clear(h, GATE_CLOSING);
-        return;
-    }
+    unsigned gate = atomic_load_explicit(&h->gate, memory_order_relaxed);
+    do
+        if (gate & GATE_CLOSED) return;
+    while (!atomic_compare_exchange_weak(&h->gate, &gate, gate | GATE_CLOSED | GATE_CLOSING));
     h->kind->wake(h);
-    clear(h, GATE_CLOSING);
+    atomic_fetch_and_explicit(&h->gate, ~(unsigned)GATE_CLOSING, memory_order_acq_rel);
+    if (barrier) os_barrier();
+    release_if_last(h);
 }

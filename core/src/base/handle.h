@@ -1,8 +1,12 @@
 /* handle.h - what connections, servers and sets have in common: who is inside, closing, forking, waiting.
  *
- * A handle's life is one word, `gate`.  A call enters with the side it works on and leaves when it is done;
- * a second call on the same side is refused.  Closing only marks and wakes: whoever is the last inside gives
- * the descriptors back, so that none is closed under a call that uses it. */
+ * A call enters the side it works on and leaves it when it is done; a second call on the same side is refused.  Closing
+ * only marks and wakes: whoever is the last inside gives the descriptors back, so that none is closed under a call that
+ * uses it.
+ *
+ * Entering and leaving cost one locked instruction together.  Leaving stores that nobody is inside and then loads whether
+ * the handle was closed, and a processor may do that in the other order; so closing, which is rare, makes all of them
+ * finish what they began (os_barrier), between marking and looking who is inside. */
 #ifndef IPCIO_HANDLE_H
 #define IPCIO_HANDLE_H
 
@@ -12,14 +16,12 @@
 #include "base/status.h"
 #include "os/os.h"
 
-enum { /* bits of the gate; the sides are IPCIO_WANT_READ and IPCIO_WANT_WRITE */
-    GATE_READ = IPCIO_WANT_READ,
-    GATE_WRITE = IPCIO_WANT_WRITE,
-    GATE_CLOSING = 4,
-    GATE_CLOSED = 8,
-    GATE_FORKED = 16,
-    GATE_RELEASED = 32,
-    GATE_SET = 64 /* in a set, which still knows its descriptors */
+enum { /* bits of the gate */
+    GATE_CLOSING = 1,
+    GATE_CLOSED = 2,
+    GATE_FORKED = 4,
+    GATE_RELEASED = 8,
+    GATE_SET = 16 /* in a set, which still knows its descriptors */
 };
 
 typedef struct handle handle;
@@ -50,6 +52,7 @@ typedef struct {
 struct handle {
     const handle_kind *kind;
     _Atomic unsigned gate;
+    _Atomic bool inside[3]; /* a call is; by side */
     const char *text;     /* the address, for messages */
     handle *next, *before; /* all handles of the process, for the fork handler */
 

@@ -49,11 +49,11 @@ typedef struct {
     uint8_t *memory[RING_SEGMENTS];
     uint32_t size[RING_SEGMENTS];
     uint32_t segment, epoch, origin; /* the latter: where the epoch began */
-    uint32_t at;     /* count of the next frame, */
-    uint32_t offset; /* and where that is */
+    uint32_t at;     /* count of the next frame */
     uint32_t bound;  /* no frame goes beyond this offset: it is the segment's size, or in a new epoch, until */
     uint32_t begun;  /* the tail has come to this count, where the last frame of the epoch before lies, */
-    uint32_t last, last_offset; /* which began here */
+    uint32_t last;   /* which began here */
+    uint32_t offset, last_offset; /* where `at` and `last` are.  Not beside them: loads of two at once stall */
     uint32_t tail;   /* room is free up to there, as the reader's word said last, or as follows from what it has seen */
     uint32_t word;   /* the reader's word as last seen */
     uint32_t most;   /* units that may be in use when waiting for room ends */

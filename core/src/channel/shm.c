@@ -61,7 +61,7 @@ typedef struct {
         bool inside;      /* a message was started and its end not passed */
         bool over;        /* its last frame was taken, */
         bool aborted;     /* which gave it up */
-        message m;
+        uint32_t length;  /* of that message */
         uint64_t got;     /* bytes of it in frames before this one */
         uint32_t taken;   /* bytes of this frame */
         bool waits;       /* WANT_READ was answered last */
@@ -261,10 +261,10 @@ static int pass_frame(shm_conn *c)
     c->in.have = false;
     c->in.aborted = f->kind & RING_ABORT;
     c->in.over = f->kind & RING_LAST || c->in.aborted;
-    bool short_of = c->in.over && !c->in.aborted && c->in.got != c->in.m.length;
+    bool short_of = c->in.over && !c->in.aborted && c->in.got != c->in.length;
     ring_pass(&c->in.ring, f);
     atomic_store_explicit(&c->ours, c->in.ring.at, memory_order_release);
-    if (short_of || c->in.got > c->in.m.length)
+    if (short_of || c->in.got > c->in.length)
         return over(c, IPCIO_PROTOCOL, "the peer sent a message of another length than it said");
     return 0;
 }
@@ -320,11 +320,12 @@ static int shm_start(ipcio_conn *base, message *m)
     if ((f->kind & (RING_FIRST | RING_ABORT)) != RING_FIRST || f->size > f->length || 
         ((f->kind & RING_ANSWER) && f->call == 0))
         return over(c, IPCIO_PROTOCOL, "the peer has written rubbish into the ring");
-    c->in.m = *m = (message){.length = f->length, .call = f->call, .answer = f->kind & RING_ANSWER};
+    *m = (message){.length = f->length, .call = f->call, .answer = f->kind & RING_ANSWER};
+    c->in.length = f->length;
     c->in.inside = true;
     c->in.over = c->in.aborted = false;
     c->in.got = 0;
-    atomic_fetch_add_explicit(&c->streak, 1, memory_order_relaxed);
+    atomic_store_explicit(&c->streak, atomic_load_explicit(&c->streak, memory_order_relaxed) + 1, memory_order_relaxed);
     return 0;
 }
 

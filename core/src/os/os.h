@@ -43,6 +43,9 @@ typedef union {
 void os_lock(os_mutex *m);
 void os_unlock(os_mutex *m);
 
+/* Every other thread of the process has finished what it had begun to store, and loads anew.  UNSUPPORTED. */
+int os_barrier(void);
+
 /* Runs `before` and `parent` around a fork in the parent, `child` after it in the child. */
 int os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void));
 

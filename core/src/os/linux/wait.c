@@ -1,14 +1,25 @@
-/* wait.c - what Linux alone has for waiting: epoll, eventfd, inotify. */
+/* wait.c - what Linux alone has for waiting and for threads: epoll, eventfd, inotify, membarrier. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "os/posix/common.h"
+
+int os_barrier(void)
+{
+    if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0) return 0;
+    return errno == EPERM && syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0 &&
+                   syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0
+               ? 0
+               : IPCIO_UNSUPPORTED;
+}
 
 static int keep(int fd, os_fd *to)
 {
