@@ -181,6 +181,7 @@ int connection_new(const transport *t, const char *text, ipcio_conn **conn)
 
 void connection_delete(ipcio_conn *c)
 {
+    c->transport->forget(c);
     address_free(&c->address);
     buffer_free(&c->in.whole);
     buffer_free(&c->in.text);
@@ -200,7 +201,8 @@ static int create(const char *text, const char *opts, ipcio_conn **conn)
         (*conn)->address = a;
         (*conn)->options = o;
         if ((st = handle_open(&(*conn)->base, &connection_kind, a.text)) == 0) return 0;
-        free(*conn);
+        (*conn)->address = (address){0};
+        connection_delete(*conn);
         *conn = NULL;
     }
     address_free(&a);

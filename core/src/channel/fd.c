@@ -107,4 +107,5 @@ const transport transport_fd = {
     .wake = stream_wake,
     .close = stream_close,
     .abandon = stream_close,
+    .forget = stream_forget,
 };

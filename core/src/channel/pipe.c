@@ -59,4 +59,5 @@ const transport transport_pipe = {
     .wake = stream_wake,
     .close = pipe_close,
     .abandon = pipe_close,
+    .forget = stream_forget,
 };

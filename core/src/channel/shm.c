@@ -152,11 +152,12 @@ static int over(shm_conn *c, int status, const char *why);
 static int take_memory(shm_conn *c, os_fd memory)
 {
     static const char other[] = "the peer is no ipcio of this version, or broken";
+    static const char full[] = "its memory could not be taken over, for lack of address space";
     uint64_t size;
     void *at;
     c->memory = memory;
     if (os_memory_size(memory, &size) != 0 || size < PAGE) return over(c, IPCIO_PROTOCOL, other);
-    if (os_memory_map(memory, 0, PAGE, &at) != 0) return IPCIO_NOMEMORY;
+    if (os_memory_map(memory, 0, PAGE, &at) != 0) return over(c, IPCIO_CLOSED, full);
     control told;
     memcpy(&told, at, sizeof told);
     os_memory_unmap(at, PAGE);
@@ -165,7 +166,7 @@ static int take_memory(shm_conn *c, os_fd memory)
         size != large_at(2, told.small, told.large))
         return over(c, IPCIO_PROTOCOL, other);
     c->mapped = PAGE + 2 * (size_t)told.small;
-    if (os_memory_map(memory, 0, c->mapped, &at) != 0) return IPCIO_NOMEMORY;
+    if (os_memory_map(memory, 0, c->mapped, &at) != 0) return over(c, IPCIO_CLOSED, full);
     c->control = at;
     atomic_store_explicit(&c->conn.peer_limit, told.limit, memory_order_relaxed);
     set_up(c, told.small, told.large);
@@ -549,10 +550,9 @@ static int shm_greeted(ipcio_conn *base)
     os_fd memory;
     int st = os_take(c->fd, &memory, greeting, sizeof greeting);
     if (st > 0) return st;
-    if (st != 0)
-        return over(c, st, st == IPCIO_CLOSED     ? "the peer has closed the connection"
-                           : st == IPCIO_PROTOCOL ? "the peer is no ipcio of this version"
-                                                  : "the peer's memory could not be taken over");
+    if (st == IPCIO_CLOSED) return over(c, st, "the peer has closed the connection");
+    if (st == IPCIO_PROTOCOL) return over(c, st, "the peer is no ipcio of this version");
+    if (st != 0) return over(c, IPCIO_CLOSED, "its memory could not be taken over, for lack of descriptors");
     ipcio_peer peer;
     c->own_user = os_local_peer(c->fd, &peer) == 0 && peer.uid == os_user();
     return take_memory(c, memory);
@@ -584,26 +584,32 @@ static void shm_wake(ipcio_conn *base)
     os_shutdown(c->fd);
 }
 
-static void close_all(shm_conn *c, void (*let_go)(void *at, size_t size))
+static void shm_close(ipcio_conn *base)
 {
+    shm_conn *c = shm_of(base);
     rendezvous_close(&c->rendezvous);
     if (!c->open) return;
     c->open = false;
     os_close(c->fd);
     os_close(c->memory);
-    if (c->control) let_go(c->control, c->mapped);
+}
+
+static void for_all_memory(shm_conn *c, void (*act)(void *at, size_t size))
+{
+    if (c->control) act(c->control, c->mapped);
     for (int i = 0; i < 2; i++)
-        if (c->large[i]) let_go(c->large[i], c->out.ring.size[1]);
+        if (c->large[i]) act(c->large[i], c->out.ring.size[1]);
 }
 
-static void shm_close(ipcio_conn *c)
+static void shm_abandon(ipcio_conn *base)
 {
-    close_all(shm_of(c), os_memory_unmap);
+    shm_close(base);
+    for_all_memory(shm_of(base), os_memory_blank);
 }
 
-static void shm_abandon(ipcio_conn *c)
+static void shm_forget(ipcio_conn *base)
 {
-    close_all(shm_of(c), os_memory_blank);
+    for_all_memory(shm_of(base), os_memory_unmap);
 }
 
 const transport transport_shm = {
@@ -629,4 +635,5 @@ const transport transport_shm = {
     .wake = shm_wake,
     .close = shm_close,
     .abandon = shm_abandon,
+    .forget = shm_forget,
 };

@@ -165,5 +165,9 @@ void stream_close(ipcio_conn *c)
     stream *s = stream_of(c);
     if (s->open) os_close(s->fd);
     s->open = false;
-    buffer_free(&s->in.ahead);
+}
+
+void stream_forget(ipcio_conn *c)
+{
+    buffer_free(&stream_of(c)->in.ahead);
 }

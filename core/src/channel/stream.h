@@ -93,6 +93,7 @@ bool stream_arrived(ipcio_conn *c, int want);
 bool stream_ready(ipcio_conn *c);
 void stream_wake(ipcio_conn *c);
 void stream_close(ipcio_conn *c);
+void stream_forget(ipcio_conn *c);
 
 /* ---- for framings */
 

@@ -312,4 +312,5 @@ const transport transport_tcp = {
     .wake = stream_wake,
     .close = tcp_close,
     .abandon = tcp_abandon,
+    .forget = stream_forget,
 };

@@ -82,6 +82,8 @@ typedef struct transport {
     void (*wake)(ipcio_conn *c);
     void (*close)(ipcio_conn *c);
     void (*abandon)(ipcio_conn *c);
+    /* Frees its memory, in which messages were viewed.  Last of all. */
+    void (*forget)(ipcio_conn *c);
 } transport;
 
 struct ipcio_server {
