@@ -379,18 +379,16 @@ static int read_message(ipcio_conn *c, const void **data, size_t *size)
     return st;
 }
 
-static int try_read(ipcio_conn *c, const void **data, size_t *size)
+static int read_step(ipcio_conn *c, const void **data, size_t *size)
 {
-    int st = enter(c, IPCIO_WANT_READ);
-    if (st != 0) return st;
-    st = read_message(c, data, size);
+    int st = read_message(c, data, size);
     show_read_ahead(c);
-    return handle_leave_with(&c->base, IPCIO_WANT_READ, st);
+    return st;
 }
 
 int ipcio_read(ipcio_conn *c, int timeout, const void **data, size_t *size)
 {
-    HANDLE_BLOCK(c, timeout, try_read(c, data, size));
+    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_READ, enter(c, IPCIO_WANT_READ), timeout, read_step(c, data, size));
 }
 
 /* ------------------------------------------------------------------------------------------ writing */
@@ -481,17 +479,9 @@ static int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t ca
     return st;
 }
 
-static int try_write(ipcio_conn *c, const void *data, size_t size)
-{
-    int st = enter(c, IPCIO_WANT_WRITE);
-    if (st != 0) return st;
-    st = write_whole(c, data, size, 0);
-    return handle_leave_with(&c->base, IPCIO_WANT_WRITE, st);
-}
-
 int ipcio_write(ipcio_conn *c, const void *data, size_t size, int timeout)
 {
-    HANDLE_BLOCK(c, timeout, try_write(c, data, size));
+    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_WRITE, enter(c, IPCIO_WANT_WRITE), timeout, write_whole(c, data, size, 0));
 }
 
 /* ------------------------------------------------------------------------------------------ calling */

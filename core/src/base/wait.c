@@ -63,8 +63,7 @@ void wait_slept(handle *h, int want, int64_t slept)
     if (slept <= SLEEP_SHORT && processors() > 1) h->side[want].spin = SPIN_MOST;
 }
 
-/* Inside the side. */
-static int sleep_or_spin(handle *h, int want, int64_t deadline)
+int wait_inside(handle *h, int want, int64_t deadline)
 {
     int64_t from = os_now();
     if (wait_spin(h, want, from, deadline) || (h->kind->settle && h->kind->settle(h, want))) return 0;
@@ -84,7 +83,7 @@ int ipcio_wait(void *opaque, int want, int64_t deadline)
         return ipcio__fail(IPCIO_INVALID, "%s: %d is not a direction to wait for", h->text, want);
     int st = handle_enter(h, want);
     if (st != 0) return st;
-    st = sleep_or_spin(h, want, deadline);
+    st = wait_inside(h, want, deadline);
     handle_leave(h, want);
     return st;
 }
