@@ -160,7 +160,7 @@ static int go_to(ring_reader *r, uint32_t segment)
     if (segment >= RING_SEGMENTS || r->size[segment] == 0) return -1;
     if (!r->memory[segment]) return -2;
     r->segment = segment;
-    r->offset = 0;
+    r->offset = r->expected = 0;
     return 1;
 }
 
@@ -227,10 +227,11 @@ int ring_look_again(ring_reader *r, ring_found *f)
 
 void ring_pass(ring_reader *r, const ring_found *f)
 {
-    uint32_t n = span(f->size);
+    uint32_t n = span(f->size), end = r->offset + n * RING_UNIT;
+    if (end == r->size[r->segment]) end = 0;
     r->at = (r->at + n) & COUNT_MASK;
-    r->offset += n * RING_UNIT;
-    if (r->offset == r->size[r->segment]) r->offset = 0;
+    r->expected = r->offset == 0 ? end : 0;
+    r->offset = end;
 }
 
 bool ring_release(ring_reader *r, uint32_t upto, bool now)

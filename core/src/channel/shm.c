@@ -491,8 +491,9 @@ static bool news(shm_conn *c, int want)
 static bool shm_arrived(ipcio_conn *base, int want)
 {
     shm_conn *c = shm_of(base);
-    if (want == IPCIO_WANT_READ && atomic_load_explicit(&c->streak, memory_order_relaxed) > 1)
-        for (int i = 0; i < PACE; i++) os_relax();
+    bool streams = atomic_load_explicit(&c->streak, memory_order_relaxed) > 1;
+    for (int i = 0; want == IPCIO_WANT_READ && streams && i < PACE; i++) os_relax();
+    if (want == IPCIO_WANT_READ && !streams) ring_fetch(&c->in.ring);
     return news(c, want);
 }
 
