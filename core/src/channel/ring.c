@@ -69,26 +69,24 @@ static void start_again(ring_writer *w, uint32_t need)
 {
     w->tail = w->last;
     w->bound = w->size[w->segment];
-    if (w->offset != 0 && w->last_offset / RING_UNIT >= need) new_epoch(w, w->last_offset);
+    if (w->offset != 0 && w->last_offset / RING_UNIT > need) new_epoch(w, w->last_offset);
 }
 
-/* Whether a frame of `need` units fits, maybe at the front; else how much may be in use for it. */
+/* Whether a frame of `need` units fits, maybe at the front; else how much may be in use for it.  Behind each frame there is
+ * room for one unit more, which ring_move needs. */
 static bool fits(ring_writer *w, uint32_t need)
 {
-    uint32_t size = w->size[w->segment] / RING_UNIT, rest = (w->bound - w->offset) / RING_UNIT;
-    if (rest >= need && size - used(w) >= need) return true;
-    if (used(w) == 0) {
+    uint32_t size = w->size[w->segment] / RING_UNIT, free = size - used(w), rest = (w->bound - w->offset) / RING_UNIT;
+    bool bounded = w->bound != w->size[w->segment];
+    if (rest >= need + bounded && free > need) return true;
+    if (need > size) return false;
+    if (free == size) {
         new_epoch(w, w->size[w->segment]);
         return true;
     }
-    uint32_t whole = rest >= need ? need : rest + need;
-    if (whole < size / 8) whole = size / 8;
-    w->most = size - whole;
-    if (w->bound != w->size[w->segment]) {
-        w->most = between(w->begun, w->at);
-        return false;
-    }
-    if (rest >= need || size - used(w) < rest + need) return false;
+    uint32_t whole = 1 + (rest >= need ? need : rest + need);
+    w->most = bounded ? between(w->begun, w->at) : size - (whole > size / 8 ? whole : size / 8);
+    if (bounded || rest >= need || free < whole) return false;
     put(w, (ring_frame){.size_kind = RING_TURN});
     advance(w, rest);
     return true;
@@ -97,9 +95,10 @@ static bool fits(ring_writer *w, uint32_t need)
 uint8_t *ring_reserve(ring_writer *w, uint32_t payload, uint32_t seen, bool *broken)
 {
     uint32_t need = span(payload);
-    if (seen == w->at && w->tail != w->at && w->tail != w->last) start_again(w, need);
+    if (seen == w->at && seen != w->stale && w->tail != w->at && w->tail != w->last) start_again(w, need);
     if (!fits(w, need)) {
         *broken = !see_tail(w);
+        if (between(w->tail, seen) > used(w)) w->stale = seen;
         if (*broken || !fits(w, need)) return NULL;
     }
     return w->memory[w->segment] + w->offset + RING_UNIT;
@@ -107,7 +106,7 @@ uint8_t *ring_reserve(ring_writer *w, uint32_t payload, uint32_t seen, bool *bro
 
 bool ring_has_room(const ring_writer *w)
 {
-    uint32_t in_use = between(atomic_load_explicit(&w->words->tail, memory_order_relaxed) & COUNT_MASK, w->at);
+    uint32_t in_use = between(atomic_load_explicit(&w->words->tail, memory_order_seq_cst) & COUNT_MASK, w->at);
     return in_use <= w->most || between(w->word, w->at) < in_use; /* the latter is impossible, which ring_reserve says */
 }
 
@@ -120,6 +119,15 @@ bool ring_move(ring_writer *w, uint32_t segment)
     w->offset = w->last_offset = 0;
     w->last = w->begun = w->at;
     w->bound = w->size[segment];
+    return true;
+}
+
+bool ring_return(ring_writer *w, uint32_t segment, uint32_t seen)
+{
+    if (seen != w->at || between(w->last, w->at) > w->size[segment] / RING_UNIT / 2) return false;
+    w->tail = w->last;
+    w->segment = segment;
+    new_epoch(w, w->size[segment]);
     return true;
 }
 
@@ -195,6 +203,7 @@ int ring_look(ring_reader *r, ring_found *f)
     for (;;) {
         uint32_t size = r->size[r->segment], rest = (size - r->offset) / RING_UNIT, n = there(r);
         if (st < 0 || n == 0) return st < 0 ? st : 0;
+        if (n > (r->size[0] + r->size[1]) / RING_UNIT) return -1;
         ring_frame h = header(r);
         f->kind = h.size_kind & ((1 << KIND_BITS) - 1);
         f->size = h.size_kind >> KIND_BITS;
@@ -210,7 +219,7 @@ int ring_look(ring_reader *r, ring_found *f)
             r->offset = 0;
             continue;
         }
-        if (n > (r->size[0] + r->size[1]) / RING_UNIT || span(f->size) > rest) return -1;
+        if (span(f->size) > rest) return -1;
         f->payload = r->memory[r->segment] + r->offset + RING_UNIT;
         f->here = here(r, f->size);
         return 1;
@@ -219,10 +228,10 @@ int ring_look(ring_reader *r, ring_found *f)
 
 int ring_look_again(ring_reader *r, ring_found *f)
 {
-    uint32_t epoch = r->epoch;
+    uint32_t epoch = r->epoch, before = f->here;
     if (see_head(r) < 0 || r->epoch != epoch || there(r) == 0) return -1;
     f->here = here(r, f->size);
-    return 0;
+    return f->here < before ? -1 : 0;
 }
 
 void ring_pass(ring_reader *r, const ring_found *f)

@@ -44,6 +44,8 @@ typedef struct {
     uint32_t read;      /* count up to where the frame's sender has seen the other ring */
 } ring_frame;
 
+/* Both begin with what is not set to zero: the words, the first segment and the sizes; a writer also with `bound`, that
+ * segment's size, and `stale`, UINT32_MAX. */
 typedef struct {
     ring_words *words;
     uint8_t *memory[RING_SEGMENTS];
@@ -56,6 +58,7 @@ typedef struct {
     uint32_t offset, last_offset; /* where `at` and `last` are.  Not beside them: loads of two at once stall */
     uint32_t tail;   /* room is free up to there, as the reader's word said last, or as follows from what it has seen */
     uint32_t word;   /* the reader's word as last seen */
+    uint32_t stale;  /* what was `seen` when the tail passed it: `at` comes round to the same count one day */
     uint32_t most;   /* units that may be in use when waiting for room ends */
 } ring_writer;
 
@@ -97,6 +100,10 @@ bool ring_has_room(const ring_writer *w);
 /* Goes on in another segment, if there is room to say so. */
 bool ring_move(ring_writer *w, uint32_t segment);
 
+/* The same when the reader has seen all, which `seen` says: no frame of the other segment is awaited any more, though the
+ * last may still be looked at. */
+bool ring_return(ring_writer *w, uint32_t segment, uint32_t seen);
+
 /* ---- reading */
 
 typedef struct {
@@ -121,7 +128,7 @@ static inline bool ring_has_frame(const ring_reader *r)
 /* Whether anything was published since ring_look came to `head`. */
 static inline bool ring_arrived(const ring_reader *r)
 {
-    return atomic_load_explicit(&r->words->head, memory_order_relaxed) != r->head;
+    return atomic_load_explicit(&r->words->head, memory_order_seq_cst) != r->head;
 }
 
 /* Asks for the cache lines where the next frame of a conversation will lie: so they come together with the head's, and not

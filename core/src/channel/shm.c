@@ -17,7 +17,8 @@ enum {
     PAGE = 4096,
     SMALL = 7 * PAGE,     /* a ring, unless the option `buffer` asks for another */
     LARGE = 4 << 20,      /* what it grows to */
-    GROW = 16,            /* after having been full so many times */
+    GROW = 16,            /* after having been full so many times; */
+    CALM = 1000,          /* and back after so many short messages that were read one by one */
     STEP = 4096,          /* bytes of a long frame that are shown at once, while the reader waits */
     STEPS_MOST = 1 << 17, /* longer ones are shown whole */
     SILENCE = 64,         /* frames, after which one looks whether a peer that tells nothing lives */
@@ -28,6 +29,7 @@ enum { SLEEPS = 1, WAITS = 2, CLOSED = 4 }; /* of a side: its reader, its writer
 enum { CLIENT, SERVER };
 
 static const char magic[8] = "ipcio s1";
+static const char rubbish[] = "the peer has written rubbish into the ring";
 
 /* At the front of the memory.  Each word has its own cache lines. */
 typedef struct {
@@ -74,6 +76,8 @@ typedef struct {
         bool abort_due; /* and it was given up */
         bool starved;   /* WANT_WRITE was answered last */
         unsigned full;  /* how many times there was no room */
+        unsigned calm;  /* short frames in a row that the larger segment held for nothing */
+        bool left;      /* it is not used any more, but the reader may still look at its last frame */
         unsigned unheard; /* frames since the peer gave a sign, */
         uint32_t sign;    /* which changes this */
     } out;
@@ -118,7 +122,7 @@ static void set_up(shm_conn *c, uint32_t small, uint32_t large)
     uint8_t *base = (uint8_t *)c->control;
     c->in.ring = (ring_reader){.words = &c->control->ring[!c->me], .size = {small, large},
                                .memory = {base + PAGE + (size_t)!c->me * small}};
-    c->out.ring = (ring_writer){.words = &c->control->ring[c->me], .size = {small, large}, .bound = small,
+    c->out.ring = (ring_writer){.words = &c->control->ring[c->me], .size = {small, large}, .bound = small, .stale = UINT32_MAX,
                                 .memory = {base + PAGE + (size_t)c->me * small}};
     c->greeted = true;
 }
@@ -162,7 +166,7 @@ static int take_memory(shm_conn *c, os_fd memory)
     memcpy(&told, at, sizeof told);
     os_memory_unmap(at, PAGE);
     if (memcmp(told.magic, magic, sizeof magic) != 0 || told.small < RING_LEAST || told.small > RING_MOST ||
-        told.large > RING_MOST || told.small % PAGE || told.large % PAGE || told.limit == 0 ||
+        told.large > RING_MOST || (told.large && told.large <= told.small) || told.small % PAGE || told.large % PAGE || told.limit == 0 ||
         size != large_at(2, told.small, told.large))
         return over(c, IPCIO_PROTOCOL, other);
     c->mapped = PAGE + 2 * (size_t)told.small;
@@ -188,7 +192,7 @@ static void drain(shm_conn *c)
 static bool peer_ended(shm_conn *c)
 {
     return atomic_load_explicit(&c->gone, memory_order_acquire) || !c->greeted ||
-           atomic_load_explicit(theirs(c), memory_order_acquire) & CLOSED;
+           atomic_load_explicit(theirs(c), memory_order_seq_cst) & CLOSED;
 }
 
 /* After a full barrier: wakes the peer's reader, should it sleep. */
@@ -196,7 +200,7 @@ static void ring_bell(shm_conn *c)
 {
     static const char bell[1];
     size_t sent;
-    if (!(atomic_load_explicit(theirs(c), memory_order_relaxed) & SLEEPS)) return;
+    if (!(atomic_load_explicit(theirs(c), memory_order_seq_cst) & SLEEPS)) return;
     atomic_fetch_and_explicit(theirs(c), ~(uint32_t)SLEEPS, memory_order_relaxed);
     (void)os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent); /* a full one is readable already */
 }
@@ -204,7 +208,7 @@ static void ring_bell(shm_conn *c)
 /* After a full barrier: wakes the peer's writer, should it wait for room. */
 static void tell_room(shm_conn *c)
 {
-    if (!(atomic_load_explicit(theirs(c), memory_order_relaxed) & WAITS)) return;
+    if (!(atomic_load_explicit(theirs(c), memory_order_seq_cst) & WAITS)) return;
     atomic_fetch_and_explicit(theirs(c), ~(uint32_t)WAITS, memory_order_relaxed);
     drain(c);
 }
@@ -230,6 +234,15 @@ static void release(shm_conn *c, bool now)
     if (ring_release(&c->in.ring, c->in.ring.at, now)) tell_room(c);
 }
 
+/* Whether a frame can be the next one. */
+static bool in_order(const shm_conn *c, const ring_found *f)
+{
+    bool first = f->kind & RING_FIRST, last = f->kind & RING_LAST, abort = f->kind & RING_ABORT;
+    uint64_t length = first ? f->length : c->in.length, all = f->size + (first ? 0 : c->in.got);
+    if (first == c->in.inside || (abort && (first || last || f->size)) || (f->size == 0 && !last && !abort)) return false;
+    return (last ? all == length : all <= length) && !(f->kind & RING_ANSWER && f->call == 0);
+}
+
 /* The next frame, of which some bytes may still be to come. */
 static int next_frame(shm_conn *c)
 {
@@ -243,11 +256,11 @@ static int next_frame(shm_conn *c)
         st = ring_look(&c->in.ring, &c->in.frame); /* it may have written just before */
         if (st == 0) return over(c, IPCIO_CLOSED, "the peer has closed the connection");
     }
-    if (st < 0) return over(c, IPCIO_PROTOCOL, "the peer has written rubbish into the ring");
     if (st == 0) {
         release(c, true);
         return IPCIO_WANT_READ;
     }
+    if (st < 0 || !in_order(c, &c->in.frame)) return over(c, IPCIO_PROTOCOL, rubbish);
     c->in.have = true;
     c->in.taken = 0;
     atomic_store_explicit(&c->theirs, c->in.frame.read, memory_order_release);
@@ -255,19 +268,15 @@ static int next_frame(shm_conn *c)
 }
 
 /* Goes on behind the frame. */
-static int pass_frame(shm_conn *c)
+static void pass_frame(shm_conn *c)
 {
     ring_found *f = &c->in.frame;
     c->in.got += f->size;
     c->in.have = false;
     c->in.aborted = f->kind & RING_ABORT;
     c->in.over = f->kind & RING_LAST || c->in.aborted;
-    bool short_of = c->in.over && !c->in.aborted && c->in.got != c->in.length;
     ring_pass(&c->in.ring, f);
     atomic_store_explicit(&c->ours, c->in.ring.at, memory_order_release);
-    if (short_of || c->in.got > c->in.length)
-        return over(c, IPCIO_PROTOCOL, "the peer sent a message of another length than it said");
-    return 0;
 }
 
 /* Waits until all of the frame is here.  The writer is copying it just now, so a moment is spun; what came is fetched
@@ -279,7 +288,7 @@ static int whole_frame(shm_conn *c)
     for (int i = 0; f->here < f->size; i++) {
         const volatile uint8_t *from = f->payload;
         for (; fetched < f->here; fetched += 64) (void)from[fetched];
-        if (ring_look_again(&c->in.ring, f) < 0) return over(c, IPCIO_PROTOCOL, "the peer has written rubbish into the ring");
+        if (ring_look_again(&c->in.ring, f) < 0) return over(c, IPCIO_PROTOCOL, rubbish);
         if (i < 4096) {
             os_relax();
             continue;
@@ -297,8 +306,9 @@ static int skip_rest(shm_conn *c)
     int st = 0;
     while (st == 0 && !c->in.over) {
         if (!c->in.have && (st = next_frame(c)) != 0) break;
-        if ((st = whole_frame(c)) == 0) st = pass_frame(c);
-        if (st == 0) release(c, false);
+        if ((st = whole_frame(c)) != 0) break;
+        pass_frame(c);
+        release(c, false);
     }
     if (st == 0) c->in.inside = c->in.over = false;
     return st;
@@ -318,9 +328,6 @@ static int shm_start(ipcio_conn *base, message *m)
     if (st == 0 && !c->in.have) st = next_frame(c);
     if (answer(c, st) != 0) return st;
     const ring_found *f = &c->in.frame;
-    if ((f->kind & (RING_FIRST | RING_ABORT)) != RING_FIRST || f->size > f->length || 
-        ((f->kind & RING_ANSWER) && f->call == 0))
-        return over(c, IPCIO_PROTOCOL, "the peer has written rubbish into the ring");
     *m = (message){.length = f->length, .call = f->call, .answer = f->kind & RING_ANSWER};
     c->in.length = f->length;
     c->in.inside = true;
@@ -336,9 +343,9 @@ static int shm_view(ipcio_conn *base, const void **data)
     if (!(c->in.frame.kind & RING_LAST) || !c->in.have || !c->own_user) return 0;
     int st = whole_frame(c);
     if (answer(c, st) != 0) return st;
-    st = pass_frame(c);
-    if (st == 0) *data = c->in.frame.payload;
-    return st;
+    pass_frame(c);
+    *data = c->in.frame.payload;
+    return 0;
 }
 
 static int take(shm_conn *c, void *to, size_t n, size_t *got)
@@ -358,7 +365,7 @@ static int take(shm_conn *c, void *to, size_t n, size_t *got)
         c->in.taken += (uint32_t)some;
         *got = some;
         if (c->in.taken < f->size) return 0;
-        if ((st = pass_frame(c)) != 0) return st;
+        pass_frame(c);
         release(c, false);
     }
     return 0;
@@ -389,8 +396,27 @@ static bool grow(shm_conn *c)
 {
     ring_writer *w = &c->out.ring;
     size_t at = large_at(c->me, w->size[0], w->size[1]);
-    return w->segment == 0 && w->size[1] && ++c->out.full >= GROW && os_memory_reserve(c->memory, at, w->size[1]) == 0 &&
-           map_large(c, c->me, &w->memory[1]) == 0 && ring_move(w, 1);
+    if (w->segment == 1 || w->size[1] == 0 || ++c->out.full < GROW || os_memory_reserve(c->memory, at, w->size[1]) != 0 ||
+        map_large(c, c->me, &w->memory[1]) != 0 || !ring_move(w, 1))
+        return false;
+    c->out.left = false;
+    return true;
+}
+
+/* The reader has seen all.  Leaves the larger segment when a stream has become a conversation, and gives its memory back when
+ * the reader has seen a frame behind its last one. */
+static void shrink(shm_conn *c, uint32_t size)
+{
+    ring_writer *w = &c->out.ring;
+    if (w->segment == 0) {
+        os_memory_release(c->memory, large_at(c->me, w->size[0], w->size[1]), w->size[1]);
+        c->out.left = false;
+        return;
+    }
+    c->out.calm = size <= w->size[0] / 8 ? c->out.calm + 1 : 0;
+    if (c->out.calm < CALM || !ring_return(w, 0, w->at)) return;
+    c->out.calm = c->out.full = 0;
+    c->out.left = true;
 }
 
 /* Looks now and then whether a peer lives that gives no sign. */
@@ -423,6 +449,7 @@ static int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_
     uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_acquire), before = w->at;
     bool broken = false;
     uint8_t *to;
+    if ((w->segment == 1 || c->out.left) && theirs == before) shrink(c, size);
     while (!(to = ring_reserve(w, size, theirs, &broken)) && !broken) {
         if (grow(c)) continue;
         if (peer_ended(c)) return closed(c);
@@ -431,7 +458,7 @@ static int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_
     }
     if (broken) {
         os_shutdown(c->fd);
-        return ipcio__fail(IPCIO_PROTOCOL, "%s: the peer has written rubbish into the ring", c->conn.base.text);
+        return ipcio__fail(IPCIO_PROTOCOL, "%s: %s", c->conn.base.text, rubbish);
     }
     c->out.starved = false;
     if (!c->out.begun) kind |= RING_FIRST;

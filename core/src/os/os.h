@@ -146,12 +146,14 @@ int os_stuff(os_fd fd);
 int os_memory_new(size_t size, os_fd *memory);
 /* Makes sure of a part, a whole number of pages: using it does not fail later.  NOMEMORY */
 int os_memory_reserve(os_fd memory, size_t from, size_t size);
+/* Gives its place back; it is zero again. */
+void os_memory_release(os_fd memory, size_t from, size_t size);
 /* How large it is, for ever.  INVALID: another process could still take it away. */
 int os_memory_size(os_fd memory, uint64_t *size);
 /* A forked child does not have it. */
 int os_memory_map(os_fd memory, size_t from, size_t size, void **at);
 void os_memory_unmap(void *at, size_t size);
-/* In a forked child: zero bytes where the memory was. */
+/* In a forked child: zero bytes where the memory was, if nothing else is there by now. */
 void os_memory_blank(void *at, size_t size);
 
 /* Hands an open file to the peer of a local stream, with some bytes; and takes it.  PROTOCOL: none came, or several. */

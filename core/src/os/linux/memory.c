@@ -32,6 +32,11 @@ int os_memory_reserve(os_fd memory, size_t from, size_t size)
     return errno == ENOSPC ? IPCIO_NOMEMORY : os__status();
 }
 
+void os_memory_release(os_fd memory, size_t from, size_t size)
+{
+    (void)fallocate((int)memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)size);
+}
+
 int os_memory_size(os_fd memory, uint64_t *size)
 {
     struct stat s;
@@ -63,5 +68,5 @@ void os_memory_unmap(void *at, size_t size)
 
 void os_memory_blank(void *at, size_t size)
 {
-    (void)mmap(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    (void)mmap(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 }
