@@ -21,10 +21,17 @@ static void in_child(void)
 {
     for (handle *h = all; h; h = h->next) {
         unsigned gate = atomic_load_explicit(&h->gate, memory_order_relaxed);
-        atomic_store_explicit(&h->gate, GATE_CLOSED | GATE_FORKED | GATE_RELEASED, memory_order_relaxed);
+        unsigned inside = gate & (GATE_READ | GATE_WRITE); /* stays: see handle_torn */
+        atomic_store_explicit(&h->gate, GATE_CLOSED | GATE_FORKED | GATE_RELEASED | inside, memory_order_relaxed);
         if (!(gate & GATE_RELEASED)) h->kind->abandon(h);
     }
     process_unlock();
+}
+
+bool handle_torn(const handle *h)
+{
+    unsigned gate = atomic_load_explicit(&h->gate, memory_order_relaxed);
+    return gate & GATE_FORKED && gate & (GATE_READ | GATE_WRITE);
 }
 
 int handle_enlist(handle *h, const handle_kind *kind, const char *text)

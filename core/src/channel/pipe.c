@@ -3,7 +3,7 @@
  * pipe://name lies in ipcio's folder as name.pipe, pipe:///path at the path.  Beside it a file that ends in
  * ".lock" is the name's lock (object/namelock.h): who holds it serves, and a socket whose lock nobody holds is
  * a dead server's.  That file's contents tell clients how long a message the server takes, before it accepts
- * them, and the next server whether what lies at the path was made by ipcio at all. */
+ * them and whether it takes files, and the next server whether what lies at the path was made by ipcio at all. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,10 +19,11 @@ typedef struct {
     char magic[8];
     uint32_t limit;       /* longest message the server takes */
     uint32_t made;        /* 1: nothing was at the path, and a socket may be by now; 2: it is `socket` */
+    uint64_t files;       /* 1: the server takes files */
     os_identity socket;
     char name[ADDRESS_NAME_MAX + 1]; /* the whole name, which the file's name may only be a hash of */
 } record;
-static const char magic[8] = "ipcio p1";
+static const char magic[8] = "ipcio p2";
 
 typedef struct {
     ipcio_server base;
@@ -154,6 +155,7 @@ static int pipe_listen(ipcio_server *base)
     }
     memcpy(s->record.magic, magic, sizeof magic);
     s->record.limit = base->options.limit;
+    s->record.files = base->options.files;
     (void)snprintf(s->record.name, sizeof s->record.name, "%s", base->address.path ? "" : base->address.name);
     st = bind_path(s, folder[0] != 0);
     if (st != 0) {
@@ -202,7 +204,10 @@ static void read_limit(ipcio_conn *c, const char *lock)
     os_fd file;
     record r;
     if (os_file_open(lock, false, &file) != 0) return;
-    if (read_record(file, &r)) atomic_store_explicit(&c->peer_limit, r.limit, memory_order_relaxed);
+    if (read_record(file, &r)) {
+        atomic_store_explicit(&c->peer_limit, r.limit, memory_order_relaxed);
+        atomic_store_explicit(&c->peer_files, r.files == 1, memory_order_relaxed);
+    }
     os_close(file);
 }
 
@@ -281,6 +286,7 @@ const transport transport_pipe = {
     .view = stream_view,
     .take = stream_take,
     .end = stream_end,
+    .take_file = stream_take_file,
     .write = stream_write,
     .abort = stream_abort,
     .arrived = stream_arrived,

@@ -127,6 +127,12 @@ enum { OS_PIECES_MAX = 33 };
 int os_send(os_fd fd, const os_piece *pieces, int n, size_t *sent);
 int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got);
 
+/* The same with an open file, which goes with the first byte.  send: INVALID it is none; FULL too many are on their way.
+ * receive: *file is the one that came, OS_NONE, or OS_LOST: this process had no room for it.  PROTOCOL: several came. */
+#define OS_LOST ((os_fd)-2)
+int os_send_file(os_fd fd, const os_piece *pieces, int n, os_fd file, size_t *sent);
+int os_receive_file(os_fd fd, const os_piece *pieces, int n, size_t *got, os_fd *file);
+
 /* Ends both directions for both sides and wakes whoever waits; the descriptor stays. */
 void os_shutdown(os_fd fd);
 
