@@ -2,12 +2,14 @@
  *
  *     bench BACKEND MODE SIZE [MS]
  *
- * BACKEND  ipcio ADDRESS   this library, such as: bench ipcio pipe://bench pp 64
- *          unix            a bare blocking Unix socket: write all, read all
- *          unix-spin       the same, but a reader looks again and again and never sleeps
+ * BACKEND  ipcio ADDRESS   this library, such as: bench ipcio pipe://bench?buffer=4096 pp 64; tcp://0 for any port
+ *          socket-unix, socket-tcp  a bare blocking socket: write all, read all; who reads is told the length
+ *          spin-unix, spin-tcp      the same, but a reader looks again and again and never sleeps
  *          limit           no library and no system call: a ring in shared memory, both sides spin
  * MODE     pp              round trips
  *          paced:USEC      a round trip, then a busy pause of USEC microseconds, and so on
+ *          crowd:N         ipcio only: round trips of one of N clients of ipcio_serve; the others have made one each
+ *                          and are idle.  Each process needs N descriptors and some more: see `ulimit -n`
  *          stream          messages one way, the last one is answered
  *          self            ipcio only, and MS is a count: so many messages written and read by one process, to
  *                          count instructions and allocations; prints nothing
@@ -20,6 +22,8 @@
  * keeps processors 0 and 1 from sleeping until its standard input ends, and takes no time from others. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -87,14 +91,34 @@ static void nothing(void)
 
 static int sock, receive_flags;
 
-static int new_socket(void)
+static int new_socket(int family)
 {
-    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int s = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (s < 0) die_os("socket");
     return s;
 }
 
-static struct sockaddr_un at(const char *path)
+static int listen_at(const struct sockaddr *a, socklen_t size)
+{
+    int listener = new_socket(a->sa_family);
+    if (bind(listener, a, size) != 0 || listen(listener, 1) != 0) die_os("listen");
+    return listener;
+}
+
+static void accept_from(int listener)
+{
+    sock = accept(listener, NULL, NULL);
+    if (sock < 0) die_os("accept");
+    close(listener);
+}
+
+static void connect_at(const struct sockaddr *a, socklen_t size)
+{
+    sock = new_socket(a->sa_family);
+    if (connect(sock, a, size) != 0) die_os("connect");
+}
+
+static struct sockaddr_un at_path(const char *path)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
@@ -105,24 +129,51 @@ static void unix_serve(FILE *ready)
 {
     char path[64];
     snprintf(path, sizeof path, "/tmp/ipcio-bench-%d.sock", (int)getpid());
-    struct sockaddr_un a = at(path);
-    int listener = new_socket();
-    if (bind(listener, (struct sockaddr *)&a, sizeof a) != 0 || listen(listener, 1) != 0) die_os(path);
+    struct sockaddr_un a = at_path(path);
+    int listener = listen_at((struct sockaddr *)&a, sizeof a);
     fprintf(ready, "%s\n", path);
     fflush(ready);
-    sock = accept(listener, NULL, NULL);
-    if (sock < 0) die_os("accept");
+    accept_from(listener);
     unlink(path);
 }
 
 static void unix_connect(const char *where)
 {
-    struct sockaddr_un a = at(where);
-    sock = new_socket();
-    if (connect(sock, (struct sockaddr *)&a, sizeof a) != 0) die_os(where);
+    struct sockaddr_un a = at_path(where);
+    connect_at((struct sockaddr *)&a, sizeof a);
 }
 
-static void unix_send(const void *data, size_t n)
+static struct sockaddr_in at_port(int port)
+{
+    return (struct sockaddr_in){
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+static void tcp_tune(void)
+{
+    if (setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)) != 0) die_os("TCP_NODELAY");
+}
+
+static void tcp_serve(FILE *ready)
+{
+    struct sockaddr_in a = at_port(0);
+    socklen_t size = sizeof a;
+    int listener = listen_at((struct sockaddr *)&a, size);
+    if (getsockname(listener, (struct sockaddr *)&a, &size) != 0) die_os("getsockname");
+    fprintf(ready, "%d\n", ntohs(a.sin_port));
+    fflush(ready);
+    accept_from(listener);
+    tcp_tune();
+}
+
+static void tcp_connect(const char *where)
+{
+    struct sockaddr_in a = at_port(atoi(where));
+    connect_at((struct sockaddr *)&a, sizeof a);
+    tcp_tune();
+}
+
+static void socket_send(const void *data, size_t n)
 {
     for (size_t done = 0; done < n;) {
         ssize_t r = send(sock, (const char *)data + done, n - done, MSG_NOSIGNAL);
@@ -131,7 +182,7 @@ static void unix_send(const void *data, size_t n)
     }
 }
 
-static const void *unix_receive(size_t n)
+static const void *socket_receive(size_t n)
 {
     for (size_t got = 0; got < n;) {
         ssize_t r = recv(sock, in + got, n - got, receive_flags);
@@ -222,18 +273,23 @@ static const void *limit_receive(size_t n)
 /* -------------------------------------------------------------------------------------------- ipcio */
 
 static ipcio_conn *conn;
+static ipcio_server *server;
 
 static void must(int st)
 {
     if (st < 0) die(ipcio_code(st), ipcio_message());
 }
 
-static void ipcio_serve_one(FILE *ready)
+static void ipcio_begin(FILE *ready)
 {
-    ipcio_server *server;
     must(ipcio_listen(address, NULL, &server));
     fprintf(ready, "%s\n", ipcio_server_address(server));
     fflush(ready);
+}
+
+static void ipcio_serve_one(FILE *ready)
+{
+    ipcio_begin(ready);
     must(ipcio_accept(server, IPCIO_FOREVER, &conn));
     ipcio_server_free(server);
 }
@@ -260,7 +316,6 @@ static const void *ipcio_receive(size_t n)
 /* Both ends in one process.  A message may be longer than what fits between them. */
 static void ipcio_self(const void *data, size_t n, long count)
 {
-    ipcio_server *server;
     ipcio_conn *peer;
     must(ipcio_listen(address, NULL, &server));
     must(ipcio_connect(ipcio_server_address(server), NULL, IPCIO_FOREVER, &conn));
@@ -282,8 +337,10 @@ static void ipcio_self(const void *data, size_t n, long count)
 
 static const backend backends[] = {
     {"ipcio", nothing, ipcio_serve_one, ipcio_connect_to, ipcio_send, ipcio_receive},
-    {"unix", nothing, unix_serve, unix_connect, unix_send, unix_receive},
-    {"unix-spin", spin, unix_serve, unix_connect, unix_send, unix_receive},
+    {"socket-unix", nothing, unix_serve, unix_connect, socket_send, socket_receive},
+    {"spin-unix", spin, unix_serve, unix_connect, socket_send, socket_receive},
+    {"socket-tcp", nothing, tcp_serve, tcp_connect, socket_send, socket_receive},
+    {"spin-tcp", spin, tcp_serve, tcp_connect, socket_send, socket_receive},
     {"limit", limit_prepare, limit_serve, limit_connect, limit_send, limit_receive},
 };
 
@@ -337,6 +394,23 @@ static void serve(const backend *b, size_t n, bool answer)
         if (answer || last) b->send(message, n);
         if (last) return;
     }
+}
+
+static int answer_crowd(void *size, ipcio_conn *client, const void *request, size_t n)
+{
+    static uint64_t number;
+    if (n != *(const size_t *)size) die("ipcio", "a message of another length came");
+    bool last = check(request, n, ++number);
+    must(ipcio_write(client, request, n, IPCIO_FOREVER));
+    if (last) ipcio_server_stop(server);
+    return 0;
+}
+
+static void serve_crowd(FILE *ready, size_t n)
+{
+    ipcio_begin(ready);
+    must(ipcio_serve(server, answer_crowd, &n));
+    ipcio_server_free(server);
 }
 
 static uint64_t number;
@@ -441,6 +515,7 @@ static int run(const backend *b, const char *mode, size_t n, int64_t ms)
 {
     bool stream = strcmp(mode, "stream") == 0;
     int64_t gap = strncmp(mode, "paced:", 6) == 0 ? atoll(mode + 6) * 1000 : 0;
+    long crowd = strncmp(mode, "crowd:", 6) == 0 ? atol(mode + 6) : 0;
     size_t room = (n + 8191) & ~(size_t)4095;
     uint8_t *out = aligned_alloc(4096, room);
     in = aligned_alloc(4096, room);
@@ -458,18 +533,21 @@ static int run(const backend *b, const char *mode, size_t n, int64_t ms)
     if (pipe(ready) != 0) die_os("pipe");
     b->prepare();
     unsigned patience = (unsigned)(ms / 500) + 30;
-    pid_t server = fork();
-    if (server < 0) die_os("fork");
+    pid_t child = fork();
+    if (child < 0) die_os("fork");
     alarm(patience); /* nothing here may hang */
-    if (server == 0) {
+    if (child == 0) {
         die_with_parent();
         pin_if_asked(1);
         close(ready[0]);
         FILE *f = fdopen(ready[1], "w");
         if (!f) die_os("fdopen");
-        b->serve(f);
-        fclose(f);
-        serve(b, n, !stream);
+        if (crowd) {
+            serve_crowd(f, n);
+        } else {
+            b->serve(f);
+            serve(b, n, !stream);
+        }
         if (conn) ipcio_conn_free(conn);
         exit(0);
     }
@@ -481,18 +559,30 @@ static int run(const backend *b, const char *mode, size_t n, int64_t ms)
     fclose(f);
     where[strcspn(where, "\n")] = 0;
     b->connect(where);
+    while (--crowd > 0) { /* the connections before the last stay open till the end of the process */
+        round_trip(b, out, n, false);
+        b->connect(where);
+    }
     if (stream) time_stream(b, out, n, ms);
     else time_round_trips(b, mode, out, n, ms, gap);
     if (conn) ipcio_conn_free(conn);
     int status;
-    return waitpid(server, &status, 0) == server && status == 0 ? 0 : 2;
+    return waitpid(child, &status, 0) == child && status == 0 ? 0 : 2;
 }
 
 static int usage(void)
 {
-    fputs("usage: bench ipcio ADDRESS|unix|unix-spin|limit pp|paced:USEC|stream|self SIZE [MS]\n"
+    fputs("usage: bench ipcio ADDRESS|socket-unix|socket-tcp|spin-unix|spin-tcp|limit pp|paced:USEC|stream SIZE [MS]\n"
+          "       bench ipcio ADDRESS crowd:N|self SIZE [MS]\n"
           "       bench awake\n", stderr);
     return 1;
+}
+
+static bool can(const backend *b, const char *mode)
+{
+    if (strncmp(mode, "crowd:", 6) == 0) return b == backends && atol(mode + 6) > 0;
+    if (strcmp(mode, "self") == 0) return b == backends;
+    return strcmp(mode, "pp") == 0 || strcmp(mode, "stream") == 0 || strncmp(mode, "paced:", 6) == 0;
 }
 
 int main(int argc, char **argv)
@@ -511,5 +601,5 @@ int main(int argc, char **argv)
     if (!b || argc < 4 || argc > 5) return usage();
     size_t n = strtoul(argv[3], NULL, 0);
     int64_t ms = argc > 4 ? atoll(argv[4]) : 200;
-    return n > 0 && ms > 0 ? run(b, argv[2], n, ms) : usage();
+    return can(b, argv[2]) && n > 0 && ms > 0 ? run(b, argv[2], n, ms) : usage();
 }

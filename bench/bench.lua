@@ -1,13 +1,20 @@
 -- bench.lua - messages between two real processes, timed, in Lua.  bench.c explains the command line.
 --     lua5.4 bench.lua BACKEND MODE SIZE [MS]
 -- BACKEND  ipcio ADDRESS   this library
---          luasocket       LuaSocket's socket.unix; the receiver knows how long a message is
-local gettime = require "socket".gettime -- counts microseconds
+--          luasocket-unix, luasocket-tcp   LuaSocket; who reads is told how long messages are
+local socket = require "socket"
+local gettime = socket.gettime -- counts microseconds
 
 local backend = table.remove(arg, 1)
 local address = backend == "ipcio" and table.remove(arg, 1)
 local mode, size, ms, role = arg[1], math.tointeger(arg[2]), math.tointeger(arg[3] or 200), arg[4]
 local pinned = os.getenv "PIN" == "1"
+
+-- Who serves tells the client where.
+local function ready(where)
+  print(where)
+  io.stdout:flush()
+end
 
 -- A link is a function that sends a string, one that receives one, and what must be kept alive.
 local links = {}
@@ -19,16 +26,23 @@ function links.ipcio(where)
     conn = assert(ipcio.connect(where, 30))
   else
     server = assert(ipcio.listen(address))
-    print(server:address())
-    io.stdout:flush()
+    ready(server:address())
     conn = assert(server:accept(30))
   end
   return function(data) assert(conn:write(data)) end, function() return assert(conn:read()) end, {conn, server}
 end
 
-function links.luasocket(where)
-  local unix = require "socket.unix"
-  local conn = assert(unix.stream())
+local function of_socket(conn)
+  return function(data) assert(conn:send(data)) end, function() return assert(conn:receive(size)) end, {conn}
+end
+
+local function accept(listener)
+  listener:settimeout(30)
+  return assert(listener:accept())
+end
+
+links["luasocket-unix"] = function(where)
+  local conn = assert(require "socket.unix".stream())
   if where then
     assert(conn:connect(where))
   else
@@ -36,13 +50,25 @@ function links.luasocket(where)
     assert(os.remove(path))
     assert(conn:bind(path))
     assert(conn:listen(1))
-    print(path)
-    io.stdout:flush()
-    conn:settimeout(30)
-    conn = assert(conn:accept())
+    ready(path)
+    conn = accept(conn)
     assert(os.remove(path))
   end
-  return function(data) assert(conn:send(data)) end, function() return assert(conn:receive(size)) end, {conn}
+  return of_socket(conn)
+end
+
+links["luasocket-tcp"] = function(where)
+  local conn
+  if where then
+    conn = assert(socket.connect("127.0.0.1", where))
+  else
+    local listener = assert(socket.bind("127.0.0.1", 0, 1))
+    local _, port = listener:getsockname()
+    ready(port)
+    conn = accept(listener)
+  end
+  assert(conn:setoption("tcp-nodelay", true))
+  return of_socket(conn)
 end
 
 -- Comparing two messages reads every byte of them.
@@ -56,6 +82,19 @@ local function serve(send, receive)
     assert(not last or message == stop, "a wrong message came")
     if last or mode ~= "stream" then send(message) end
   until last
+end
+
+-- Answers all clients until the last message has come.
+local function serve_crowd()
+  local server = assert(require "ipcio".listen(address))
+  ready(server:address())
+  assert(server:serve(function(message)
+    if message ~= go then
+      assert(message == stop, "a wrong message came")
+      server:stop()
+    end
+    return message
+  end))
 end
 
 -- Of sorted times in whole microseconds, each of which stands for any time that rounds to it; in nanoseconds.
@@ -125,7 +164,9 @@ local function talk_to_itself()
 end
 
 if mode == "self" then return talk_to_itself() end
+local crowd = math.tointeger(mode:match "^crowd:(%d+)$")
 if role == "server" then
+  if crowd then return serve_crowd() end
   local send, receive <const>, kept <const> = links[backend]()
   serve(send, receive)
   return kept
@@ -137,7 +178,14 @@ local command = ("exec %s %s %s %s %s %d %d server"):format(pinned and "taskset 
 if pinned then os.execute "taskset -pc 0 $PPID >/dev/null" end
 local server = assert(io.popen(command))
 local where = assert(server:read "l", "the server did not start")
-local send, receive, kept <const> = links[backend](where)
+local send, receive, kept = links[backend](where)
+local idle <const> = {} -- the rest of the crowd
+for i = 2, crowd or 1 do
+  send(go)
+  assert(receive() == go)
+  idle[i] = kept
+  send, receive, kept = links[backend](where)
+end
 if mode == "stream" then
   time_stream(send, receive)
 else
@@ -145,4 +193,4 @@ else
   time_round_trips(send, receive, gap and gap / 1e6)
 end
 assert(server:close(), "the server failed")
-return kept
+return kept, idle

@@ -2,11 +2,13 @@
 
     python3 bench.py BACKEND MODE SIZE [MS]
 
-BACKEND  ipcio ADDRESS      this library
-         multiprocessing    multiprocessing.connection's Listener and Client, AF_UNIX, bytes
+BACKEND  ipcio ADDRESS               this library
+         socket-unix, socket-tcp     bare sockets: sendall and recv_into; who reads is told how long messages are
+         multiprocessing             multiprocessing.connection's Listener and Client, AF_UNIX, bytes
 """
 import os
 import signal
+import socket
 import sys
 import time
 
@@ -39,7 +41,55 @@ class Multiprocessing:
         self.send, self.receive = self.conn.send_bytes, self.conn.recv_bytes
 
 
-BACKENDS = {"ipcio": Ipcio, "multiprocessing": Multiprocessing}
+class Socket:
+    def serve(self, ready):
+        with self.listen() as listener:
+            where = listener.getsockname()
+            ready(where if isinstance(where, str) else where[1])
+            self.open(listener.accept()[0])
+            if isinstance(where, str):
+                os.unlink(where)
+
+    def open(self, conn):
+        self.conn = conn
+        self.send = conn.sendall
+        self.room = memoryview(bytearray(SIZE))
+
+    def receive(self):
+        got, room = 0, self.room
+        while got < SIZE:
+            n = self.conn.recv_into(room[got:], 0, socket.MSG_WAITALL)
+            assert n, "the peer is gone"
+            got += n
+        return room
+
+
+class Unix(Socket):
+    def listen(self):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"/tmp/ipcio-bench-{os.getpid()}.sock")
+        listener.listen(1)
+        return listener
+
+    def connect(self, where):
+        conn = socket.socket(socket.AF_UNIX)
+        conn.connect(where)
+        self.open(conn)
+
+
+class Tcp(Socket):
+    def listen(self):
+        return socket.create_server(("127.0.0.1", 0))
+
+    def open(self, conn):
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().open(conn)
+
+    def connect(self, where):
+        self.open(socket.create_connection(("127.0.0.1", where)))
+
+
+BACKENDS = {"ipcio": Ipcio, "multiprocessing": Multiprocessing, "socket-unix": Unix, "socket-tcp": Tcp}
 
 
 def serve(send, receive):
@@ -48,6 +98,35 @@ def serve(send, receive):
             send(message)
     assert message == STOP, "a wrong message came"
     send(message)
+
+
+def serve_crowd(ready):
+    """Answers all clients until the last message has come."""
+    import ipcio
+
+    def handler(message, conn):
+        if message != GO:
+            assert message == STOP, "a wrong message came"
+            server.stop()
+        return message
+
+    def failed(error, conn):
+        raise error
+
+    with ipcio.listen(ADDRESS) as server:
+        ready(server.address)
+        server.serve(handler, on_error=failed)
+
+
+def join_crowd(where):
+    """All but the last client of a crowd."""
+    clients = []
+    for _ in range(CROWD - 1):
+        clients.append(Ipcio())
+        clients[-1].connect(where)
+        clients[-1].send(GO)
+        assert clients[-1].receive() == GO
+    return clients
 
 
 def time_round_trips(send, receive, gap):
@@ -117,8 +196,12 @@ def two_processes():
         signal.alarm(MS // 500 + 30)
         os.close(reading)
         pin(1)
-        with open(writing, "w") as ready:
-            link.serve(lambda where: print(where, file=ready, flush=True))
+        with open(writing, "w") as pipe:
+            def ready(where):
+                print(where, file=pipe, flush=True)
+            if CROWD:
+                return serve_crowd(ready)
+            link.serve(ready)
         serve(link.send, link.receive)
         link.conn.close()
         return
@@ -127,12 +210,14 @@ def two_processes():
     with open(reading) as ready:
         where = ready.readline().rstrip("\n")
     assert where, "the server did not start"
+    idle = join_crowd(where)  # stays open till the end
     link.connect(where)
     if MODE == "stream":
         time_stream(link.send, link.receive)
     else:
         time_round_trips(link.send, link.receive, int(MODE[6:]) * 1000 if MODE.startswith("paced:") else 0)
-    link.conn.close()
+    for end in (link, *idle):
+        end.conn.close()
     assert os.waitpid(server, 0)[1] == 0, "the server failed"
 
 
@@ -140,6 +225,7 @@ arguments = sys.argv[1:]
 BACKEND = arguments.pop(0)
 ADDRESS = arguments.pop(0) if BACKEND == "ipcio" else None
 MODE, SIZE, MS = arguments[0], int(arguments[1]), int(arguments[2]) if len(arguments) > 2 else 200
+CROWD = int(MODE[6:]) if MODE.startswith("crowd:") else 0
 GO, STOP = b"\0" + b"x" * (SIZE - 1), b"\1" + b"x" * (SIZE - 1)
 if MODE == "self":
     talk_to_itself()

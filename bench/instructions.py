@@ -48,8 +48,8 @@ def main():
         for language, floor in FLOOR.items():
             pair = slope(callgrind, COLLECTED, language, 64, 2000)
             beyond = (pair - c - floor) / 2
-            print(f"{language:7} {pair:6.0f}, {pair - c:5.0f} more than C; a call {beyond:4.0f} beyond the wrapper's floor"
-                  f" (at most {LIMIT})")
+            print(f"{language:7} {pair:6.0f}, {pair - c:5.0f} more than C; "
+                  f"a call {beyond:4.0f} beyond the wrapper's floor (at most {LIMIT})")
             if beyond > LIMIT:
                 over.append(f"a call from {language} costs {beyond:.0f} instructions too many")
         for size in (64, 10000, 1048576):

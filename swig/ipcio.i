@@ -13,12 +13,14 @@
  *   ipcio_ok        result: the same, but success itself is the value: true, None
  *   ipcio_int       result: below 0 the error, else the value
  *   ipcio_seconds   a timeout; nil and None are -1, for ever; below 0 and NaN are IPCIO_INVALID
+ *   ipcio_file      an open file: an object of the language or a descriptor
  *   ipcio_caller *caller, void *handle (a Connection or a Server), int and size_t, const char *address,
  *   const char *options and const char *ResourceName (text without NUL, else IPCIO_INVALID; the last two
- *   may be nil or None: NULL), (const void *data, size_t size) (bytes), (void *to, size_t n, size_t *got)
- *   (n is given, a piece of `got` bytes is answered); only output: (const void **data, size_t *size) (a
- *   message), size_t *length, size_t *written, ipcio_conn **conn, ipcio_server **server, ipcio_set **set,
- *   ipcio_peer *peer, void **which and the result void * (the key of a handle), const char *const * (a list)
+ *   may be nil or None: NULL), (const void *data, size_t size) (bytes), (const void *note, size_t note_size) (bytes, or
+ *   nothing), (void *to, size_t n, size_t *got) (n is given, a piece of `got` bytes is answered), ipcio_file *taken (a
+ *   file is answered); only output: (const void **data, size_t *size) (a message), size_t *length, size_t *written,
+ *   ipcio_conn **conn, ipcio_server **server, ipcio_set **set, ipcio_peer *peer, void **which and the result void * (the
+ *   key of a handle), const char *const * (a list)
  *
  * Methods without a body are functions of ipcio.h, whose comments say what they do.
  */
@@ -35,6 +37,7 @@ typedef int ipcio_st;
 typedef int ipcio_ok;
 typedef int ipcio_int;
 typedef double ipcio_seconds;
+typedef intptr_t ipcio_file;
 
 /* A signal may also come just before the sleep, and does not end it then: so signals are looked for after
  * every wait, and no sleep is longer than this. */
@@ -107,6 +110,14 @@ typedef struct {} ipcio_set;
         REPEAT(st, ipcio_call($self, data, size, FIRST, answer, answer_size), $self);
         return st;
     }
+
+    ipcio_ok send_file(ipcio_caller *caller, ipcio_file file, const void *note, size_t note_size,
+                       ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_send_file($self, file, note, note_size, FIRST), $self);
+        return st;
+    }
+    ipcio_st take_file(ipcio_file *taken) { return ipcio_take_file($self, taken); }
 
     ipcio_st read_start(ipcio_caller *caller, size_t *length, ipcio_seconds timeout = -1) {
         int st;
@@ -232,6 +243,11 @@ ipcio_st try_read(ipcio_conn *conn, const void **data, size_t *size)
 ipcio_ok try_write(ipcio_conn *conn, const void *data, size_t size)
 {
     return ipcio_write(conn, data, size, IPCIO_TRY);
+}
+
+ipcio_ok try_send_file(ipcio_conn *conn, ipcio_file file, const void *note, size_t note_size)
+{
+    return ipcio_send_file(conn, file, note, note_size, IPCIO_TRY);
 }
 
 ipcio_st try_call(ipcio_conn *conn, const void *data, size_t size, const void **answer, size_t *answer_size)

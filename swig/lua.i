@@ -4,9 +4,15 @@
  * ipcio.i uses; the hot calls (read, write, call) cost no more than hand-written ones. */
 %module ipcio_core
 
+%begin %{
+#define _POSIX_C_SOURCE 200809L
+%}
+
 %{
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Every typemap below checks its own argument. */
 #undef SWIG_check_num_args
@@ -177,6 +183,8 @@ static int text_at(lua_State *L, int i, char **text)
 
 %typemap(in) (const void *data, size_t size) "$1 = (void *)luaL_checklstring(L, $input, &$2);"
 
+%typemap(in) (const void *note, size_t note_size) "$1 = (void *)luaL_optlstring(L, $input, \"\", &$2);"
+
 %typemap(in, numinputs=0) (const void **data, size_t *size) (void *message, size_t length)
     "$1 = &message; $2 = &length;"
 %typemap(argout) (const void **data, size_t *size) "lua_pushlstring(L, *$1, *$2); SWIG_arg++;"
@@ -207,6 +215,85 @@ static int text_at(lua_State *L, int i, char **text)
     lua_setfield(L, -2, "gid");
     SWIG_arg++;
 }
+
+/* ------------------------------------------------------------------------------------------- files */
+
+%{
+/* A file object, or the number of a descriptor, at index i.  What the object has written or read ahead is settled with
+ * the system first.  False if that fails. */
+static int file_at(lua_State *L, int i, intptr_t *file)
+{
+    luaL_Stream *stream = luaL_testudata(L, i, LUA_FILEHANDLE);
+
+    if (!stream) {
+        luaL_argexpected(L, lua_isinteger(L, i), i, "file or integer");
+        *file = (intptr_t)lua_tointeger(L, i);
+        return 1;
+    }
+    luaL_argcheck(L, stream->closef, i, "it is closed");
+    *file = fileno(stream->f);
+    return fflush(stream->f) == 0;
+}
+
+/* A mode of io.open at index i, or NULL. */
+static const char *mode_at(lua_State *L, int i)
+{
+    const char *mode = luaL_optstring(L, i, NULL), *rest = mode;
+
+    if (mode) {
+        rest += strspn(mode, "rwa") == 1;
+        rest += *rest == '+';
+        rest += *rest == 'b';
+        luaL_argcheck(L, rest > mode && strchr("rwa", *mode) && *rest == 0, i, "invalid mode");
+    }
+    return mode;
+}
+
+static int close_stream(lua_State *L)
+{
+    luaL_Stream *stream = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+    return luaL_fileresult(L, fclose(stream->f) == 0, NULL);
+}
+
+/* A closed file object, made before there is a file, so that none is lost when memory is used up. */
+static luaL_Stream *new_stream(lua_State *L)
+{
+    luaL_Stream *stream = lua_newuserdatauv(L, sizeof *stream, 0);
+
+    stream->closef = NULL;
+    if (luaL_getmetatable(L, LUA_FILEHANDLE) != LUA_TTABLE)
+        luaL_error(L, "files need the library io");
+    lua_setmetatable(L, -2);
+    return stream;
+}
+
+/* Opens it with the mode, or the one that the file was opened with.  False if that is another. */
+static int open_stream(luaL_Stream *stream, int fd, const char *mode)
+{
+    int own = fcntl(fd, F_GETFL) & O_ACCMODE;
+
+    stream->f = fdopen(fd, mode ? mode : own == O_RDONLY ? "r" : own == O_WRONLY ? "w" : "r+");
+    if (stream->f)
+        stream->closef = close_stream;
+    else
+        close(fd);
+    return stream->f != NULL;
+}
+%}
+
+%typemap(in) ipcio_file %{
+    if (!file_at(L, $input, &$1))
+        return refuse(L, "what was written to the file cannot be flushed");
+%}
+
+%typemap(in) ipcio_file *taken (ipcio_file file, const char *mode, luaL_Stream *stream)
+    "mode = mode_at(L, $input); $1 = &file;"
+%typemap(check) ipcio_file *taken "stream$argnum = new_stream(L);"
+%typemap(argout) ipcio_file *taken %{
+    if (!open_stream(stream$argnum, (int)*$1, mode$argnum))
+        return refuse(L, "the file that came was opened for another mode; it is closed");
+    SWIG_arg++;
+%}
 
 /* ----------------------------------------------------------------------------------------- classes
  *

@@ -8,6 +8,8 @@
 %begin %{
 /* SWIG modules share their run-time types by this name, but not every module has the same objects. */
 #define SWIG_TYPE_TABLE ipcio
+/* Since 4.4 SWIG would make heap types, which heed neither tp_basicsize nor tp_flags. */
+#define SWIG_NO_HEAPTYPES
 %}
 
 %{
@@ -23,6 +25,14 @@ typedef struct {
     PyObject *ended; /* a bytearray that a running serve looks at: 1 stopped, 2 closed */
     pid_t owner;
 } handle_object;
+
+/* What SWIG's code is called, and how its module's initialization fails: since 4.4 that is a step of its own. */
+#if SWIG_VERSION >= 0x040400
+#define SwigPyObject_type SwigPyObject_Type
+#define FAIL_INIT(module) return -1
+#else
+#define FAIL_INIT(module) do { Py_DECREF(module); return NULL; } while (0)
+#endif
 
 /* Nothing is needed to call back into Python. */
 typedef void ipcio_caller;
@@ -55,6 +65,8 @@ static int check_signals(ipcio_caller *caller)
 
 %typemap(in) ipcio_seconds
     "if (!take_timeout($input, &$1)) SWIG_fail;"
+%typemap(in) ipcio_file
+    "if (($1 = PyObject_AsFileDescriptor($input)) < 0) SWIG_fail;"
 %typemap(in) int
     "if (!take_int($input, &$1)) SWIG_fail;"
 %typemap(in) size_t
@@ -80,6 +92,12 @@ static int check_signals(ipcio_caller *caller)
 %}
 %typemap(freearg) (const void *data, size_t size)
     "PyBuffer_Release(&view$argnum);"
+
+%apply (const void *data, size_t size) {(const void *note, size_t note_size)};
+
+%typemap(in, numinputs=0) ipcio_file *taken (ipcio_file taken) "$1 = &taken;"
+%typemap(argout) ipcio_file *taken
+    "if (!$result && !($result = PyLong_FromLong((long)taken$argnum))) close((int)taken$argnum);"
 
 %typemap(in) (void *to, size_t n, size_t *got) (size_t got, PyObject *piece = NULL) %{
     if (!take_size($input, &$2)) SWIG_fail;
@@ -171,6 +189,11 @@ HANDLE_OUT(ipcio_set, ipcio_set_free)
 /* -------------------------------------------------------------------------------------- declarations */
 
 %feature("docstring") ipcio_conn "A connection: messages to and from one peer.  Made by connect and Server.accept."
+%feature("docstring") ipcio_conn::take_file "take_file($self, /)
+--
+
+Returns the file that came with the message that was read last: a descriptor, which is the caller's to close.
+os.fdopen makes a file object of it.  Until the next reading call, which closes one that was not taken."
 %feature("docstring") ipcio_conn::read_start "read_start($self, /, timeout=None)
 --
 
@@ -535,6 +558,28 @@ static PyObject *conn_write(PyObject *self, PyObject *const *given, Py_ssize_t c
     return NULL;
 }
 
+static PyObject *conn_send_file(PyObject *self, PyObject *const *given, Py_ssize_t count, PyObject *keywords)
+{
+    static const char *const names[] = {"file", "data", "timeout", NULL};
+    PyObject *argument[3] = {NULL, NULL, NULL};
+    double timeout = -1;
+    Py_buffer view = {0};
+
+    if (!take_arguments("send_file", names, 1, given, count, keywords, argument)) return NULL;
+    if (argument[2] && !take_timeout(argument[2], &timeout)) return NULL;
+    int file = PyObject_AsFileDescriptor(argument[0]);
+    if (file < 0 || (argument[1] && !take_data(argument[1], &view))) return NULL;
+    int st = IPCIO_RAISED;
+    if (begin_call(self, IPCIO_WANT_WRITE)) {
+        st = ipcio_conn_send_file(HANDLE(ipcio_conn, self), NULL, file, view.buf, (size_t)view.len, timeout);
+        end_call(self, IPCIO_WANT_WRITE);
+    }
+    PyBuffer_Release(&view);
+    if (st == 0) Py_RETURN_NONE;
+    set_error(st);
+    return NULL;
+}
+
 static PyObject *conn_call(PyObject *self, PyObject *const *given, Py_ssize_t count, PyObject *keywords)
 {
     static const char *const names[] = {"data", "timeout", NULL};
@@ -677,6 +722,10 @@ static PyMethodDef conn_methods[] = {
     {"read", FAST(conn_read), "read($self, /, timeout=None)\n--\n\nWaits for the next message and returns it."},
     {"write", FAST(conn_write),
      "write($self, /, data, timeout=None)\n--\n\nSends one message: bytes, or any object with a buffer."},
+    {"send_file", FAST(conn_send_file),
+     "send_file($self, /, file, data=b'', timeout=None)\n--\n\n"
+     "Passes an open file with a message: a descriptor, or an object with fileno(), which stays open here.  Both sides\n"
+     "then have the same file, with one offset; what a file object holds in its buffer is not passed."},
     {"call", FAST(conn_call),
      "call($self, /, data, timeout=None)\n--\n\nWrites a message and returns the next one, under one deadline."},
     {"messages", enter, METH_NOARGS,
@@ -815,8 +864,5 @@ static int finish_module(PyObject *module)
 %}
 
 %init %{
-    if (finish_module(m) < 0) {
-        Py_DECREF(m);
-        return NULL;
-    }
+    if (finish_module(m) < 0) FAIL_INIT(m);
 %}

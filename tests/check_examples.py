@@ -94,7 +94,8 @@ def greeters(greeter):
         address = new_address()
         converse(f"{server} and {client}", lambda: Program(server, address), [lambda: Program(client, address)],
                  GREETED)
-    for server in "serve.lua", "serve.py", greeter:
+    clients.append("aio_client.py")
+    for server in "serve.lua", "serve.py", "aio_serve.py", greeter:
         address = new_address()
         first = ["serve", address] if server == greeter else [address]
         converse(f"{Path(server).name} and many clients", lambda: Program(server, *first),
@@ -115,7 +116,7 @@ def page(name, folder):
         if re.search(r"\.(serve|listen|InitConnection)\(", code):
             for client in "greeter_client.lua", "greeter_client.py":
                 converse(f"{what}, and {client}", lambda: Program(program), [lambda: Program(client, address)],
-                         GREETED, for_ever="ipcio.serve(" in code)
+                         GREETED, for_ever=bool(re.search(r"\b(ipcio|aio)\.serve\(", code)))
         else:
             converse(f"{what}, and serve.lua", lambda: Program("serve.lua", address),
                      [lambda: Program(program)], None, for_ever=True)

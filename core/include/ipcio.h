@@ -45,6 +45,7 @@
  *                                                  given up after twice that; 0: never
  *  access      user, all                user       tcp, listening: which users of this machine may connect (root always
  *                                                  may).  Who listens beyond 127.0.0.1 admits all other machines.
+ *  files       0, 1                     0          1: this side takes files that the peer passes: see ipcio_send_file
  *
  * FRAMING
  *  Both sides choose the same.  `line` and `raw` are for peers that know nothing of ipcio.
@@ -58,7 +59,8 @@
  *            nothing.  With nul=1 a message is the bytes before a NUL.
  *
  *  In `line` and `raw` nothing that was sent can be taken back, and no late answer be told from the next: a call that
- *  fails after its message was sent, and a write given up half way, close the connection.
+ *  fails after its message was sent, and a write given up half way, close the connection.  Over tcp a client that wrote
+ *  and left before accept is turned away: the system no longer tells whose it was, and access=all admits it.
  *
  * TIMEOUTS
  *  Milliseconds.  0 tries once, -1 (IPCIO_FOREVER) waits for ever, and IPCIO_TRY never waits: see
@@ -227,6 +229,25 @@ IPCIO_API int ipcio_write(ipcio_conn *conn, const void *data, size_t size, int t
  * Parameters and errors as ipcio_write and ipcio_read. */
 IPCIO_API int ipcio_call(ipcio_conn *conn, const void *data, size_t size, int timeout, const void **answer,
                          size_t *answer_size);
+
+/* Passes an open file to the peer with a message: as ipcio_write, and the peer can take the file when it has read the
+ * message.  Both then have the same open file, with one offset.  Over pipe, and fd where that is a Unix socket, in the
+ * framing `message`, to a peer whose option `files` is 1; over fd it first waits until the peer has told that.
+ *   file         a descriptor of any sort; stays open here, and must until the call is through
+ *   data, size   the message, which may be empty
+ * Errors: as ipcio_write; INVALID also `file` is not open, or over fd another thread reads when the peer has told nothing
+ * yet; UNSUPPORTED another transport or framing, or the peer takes no files: nothing was sent; FULL the system holds too
+ * many files for this user that nobody has received yet: nothing was sent.  After TIMEOUT the peer may have received the
+ * file with a part of the message; it closes both unseen. */
+IPCIO_API int ipcio_send_file(ipcio_conn *conn, intptr_t file, const void *data, size_t size, int timeout);
+
+/* Takes the file that came with the message that was read last, by whatever call, or is being read in pieces.  It can be
+ * taken once, until the next reading call, ipcio_read_end too; if nobody takes it, it is closed.
+ *   file   receives the descriptor, which is close-on-exec and the caller's to close
+ * A server's handler may call it for its request.
+ * Errors: MISSING none came; SYSTEM one came when this process had no descriptor left for it, and is lost; INVALID closed
+ * on this side, or another thread is reading; FORKED. */
+IPCIO_API int ipcio_take_file(ipcio_conn *conn, intptr_t *file);
 
 /* Reading in pieces: start, buffer until the message is through, end.
  *   size    the length of the next message

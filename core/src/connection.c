@@ -70,11 +70,14 @@ int ipcio_write_fileno(ipcio_conn *c)
 {
     int st = handle_enter(&c->base, IPCIO_WANT_WRITE);
     if (st != 0) return st;
-    st = (int)c->base.side[IPCIO_WANT_WRITE].fd;
-    c->out.shown = true;
-    if (c->transport->settle) (void)c->transport->settle(c, IPCIO_WANT_WRITE);
-    handle_leave(&c->base, IPCIO_WANT_WRITE);
-    return st;
+    if (c->connected) {
+        st = (int)c->base.side[IPCIO_WANT_WRITE].fd;
+        c->out.shown = true;
+        if (c->transport->settle) (void)c->transport->settle(c, IPCIO_WANT_WRITE);
+    } else {
+        st = not_connected(c);
+    }
+    return handle_leave_with(&c->base, IPCIO_WANT_WRITE, st);
 }
 
 /* ------------------------------------------------------------------------------------ life of a handle */
@@ -101,6 +104,7 @@ static void abandon(handle *h)
 static bool arrived(handle *h, int want)
 {
     ipcio_conn *c = conn_of(h);
+    if (!c->connected) return false; /* the system tells */
     if (want == IPCIO_WANT_WRITE) return c->transport->arrived(c, want);
     bool news = c->in.given || c->transport->arrived(c, want); /* what was given out must not move */
     if (news) show_read_ahead(c);
@@ -156,7 +160,7 @@ static const char *give_up(handle *h, int want)
 
 static bool ready(handle *h)
 {
-    return conn_of(h)->transport->ready(conn_of(h));
+    return conn_of(h)->connected && conn_of(h)->transport->ready(conn_of(h));
 }
 
 static bool settle(handle *h, int want)
@@ -183,10 +187,12 @@ void connection_delete(ipcio_conn *c)
 {
     c->transport->forget(c);
     address_free(&c->address);
-    buffer_free(&c->in.whole);
-    buffer_free(&c->in.text);
-    buffer_free(&c->out.wire);
-    buffer_free(&c->out.pieces);
+    if (!handle_torn(&c->base)) {
+        buffer_free(&c->in.whole);
+        buffer_free(&c->in.text);
+        buffer_free(&c->out.wire);
+        buffer_free(&c->out.pieces);
+    }
     free(c);
 }
 
@@ -391,14 +397,28 @@ int ipcio_read(ipcio_conn *c, int timeout, const void **data, size_t *size)
     HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_READ, enter(c, IPCIO_WANT_READ), timeout, read_step(c, data, size));
 }
 
+static int take_file(ipcio_conn *c, os_fd *file)
+{
+    bool read = c->in.given || c->in.state == READ_PIECES;
+    if (read && c->transport->take_file) return c->transport->take_file(c, file);
+    return ipcio__fail(IPCIO_MISSING, "%s: no file came", c->base.text);
+}
+
+int ipcio_take_file(ipcio_conn *c, intptr_t *file)
+{
+    int st = enter(c, IPCIO_WANT_READ);
+    if (st != 0) return st;
+    return handle_leave_with(&c->base, IPCIO_WANT_READ, take_file(c, file));
+}
+
 /* ------------------------------------------------------------------------------------------ writing */
 
 /* Waits until a peer that has to has told its limit, unless the message is so short that hardly a limit forbids it: who
  * connects to a server of his own thread may write before that accepts. */
-static int know_limit(ipcio_conn *c, uint64_t size)
+static int know_limit(ipcio_conn *c, uint64_t size, bool file)
 {
     enum { UNASKED = 4096 };
-    if (!c->limit_comes || size <= UNASKED || atomic_load_explicit(&c->peer_limit, memory_order_acquire)) return 0;
+    if (!c->limit_comes || (size <= UNASKED && !file) || atomic_load_explicit(&c->peer_limit, memory_order_acquire)) return 0;
     bool calling = c->calling != CALL_IDLE; /* which is inside the reading side already */
     if (!calling && handle_enter(&c->base, IPCIO_WANT_READ) != 0) return 0; /* another thread reads, and learns it */
     int st = c->transport->greeted(c);
@@ -406,9 +426,9 @@ static int know_limit(ipcio_conn *c, uint64_t size)
     return st > 0 ? st : 0;
 }
 
-static int check_size(ipcio_conn *c, uint64_t size)
+static int check_size(ipcio_conn *c, uint64_t size, bool file)
 {
-    int st = know_limit(c, size);
+    int st = know_limit(c, size, file);
     if (st != 0) return st;
     /* Raw bytes are no message to the peer. */
     uint32_t peer = c->options.framing == FRAMING_RAW ? 0 : atomic_load_explicit(&c->peer_limit, memory_order_acquire);
@@ -416,6 +436,18 @@ static int check_size(ipcio_conn *c, uint64_t size)
     if (size <= limit) return 0;
     return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes is over %s limit of %u; nothing was sent", c->base.text,
                        (unsigned long long)size, limit == c->options.limit ? "this side's" : "the peer's", limit);
+}
+
+/* Whether the peer takes a file. */
+static int check_file(ipcio_conn *c)
+{
+    if (!c->transport->take_file || c->options.framing != FRAMING_MESSAGE)
+        return ipcio__fail(IPCIO_UNSUPPORTED, "%s: no file can be passed this way", c->base.text);
+    if (c->limit_comes && !atomic_load_explicit(&c->peer_limit, memory_order_acquire))
+        return ipcio__fail(IPCIO_INVALID, "%s: another thread reads, and the peer has not told yet whether it takes files",
+                           c->base.text);
+    if (atomic_load_explicit(&c->peer_files, memory_order_relaxed)) return 0;
+    return ipcio__fail(IPCIO_UNSUPPORTED, "%s: the peer takes no files; it needs the option files=1", c->base.text);
 }
 
 static void begin_message(ipcio_conn *c, uint64_t length, uint32_t call)
@@ -463,25 +495,42 @@ static int convert(ipcio_conn *c, const void **data, size_t *size)
     return st;
 }
 
-static int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t call)
+static int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t call, os_fd file)
 {
     int st = 0;
     if (c->out.state == WRITE_PIECES)
         return ipcio__fail(IPCIO_INVALID, "%s: a message is being written in pieces; end that first", c->base.text);
     if (text_converts(&c->options) && (st = convert(c, &data, &size)) != 0) return st;
     if (c->out.state == WRITE_IDLE) {
-        if ((st = check_size(c, size)) != 0) return st;
+        if ((st = check_size(c, size, file != OS_NONE)) != 0) return st;
+        if (file != OS_NONE && (st = check_file(c)) != 0) return st;
         begin_message(c, size, call);
+        c->out.file = file;
+        c->out.m.file = file != OS_NONE;
         c->out.state = WRITE_WHOLE;
+    } else if (file != c->out.file) {
+        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
     }
     st = write_some(c, data, size, true);
     if (st == 0) c->out.state = WRITE_IDLE;
     return st;
 }
 
+static int write_until(ipcio_conn *c, const void *data, size_t size, int timeout, os_fd file)
+{
+    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_WRITE, enter(c, IPCIO_WANT_WRITE), timeout,
+                        write_whole(c, data, size, 0, file));
+}
+
 int ipcio_write(ipcio_conn *c, const void *data, size_t size, int timeout)
 {
-    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_WRITE, enter(c, IPCIO_WANT_WRITE), timeout, write_whole(c, data, size, 0));
+    return write_until(c, data, size, timeout, OS_NONE);
+}
+
+int ipcio_send_file(ipcio_conn *c, intptr_t file, const void *data, size_t size, int timeout)
+{
+    if (file < 0) return ipcio__fail(IPCIO_INVALID, "%s: %lld is not an open file", c->base.text, (long long)file);
+    return write_until(c, data, size, timeout, file);
 }
 
 /* ------------------------------------------------------------------------------------------ calling */
@@ -496,7 +545,7 @@ static int call_step(ipcio_conn *c, const void *data, size_t size, const void **
         c->calling = CALL_WRITING;
     }
     if (c->calling == CALL_WRITING) {
-        if ((st = write_whole(c, data, size, c->out.calls)) != 0) return st;
+        if ((st = write_whole(c, data, size, c->out.calls, OS_NONE)) != 0) return st;
         c->calling = CALL_READING;
     }
     return read_message(c, answer, answer_size);
@@ -591,7 +640,7 @@ static int keep_piece(ipcio_conn *c, const piece *p)
 static int end_text(ipcio_conn *c)
 {
     if (c->out.state == WRITE_PIECES) c->out.state = WRITE_IDLE;
-    return write_whole(c, c->out.pieces.bytes, buffer_size(&c->out.pieces), 0);
+    return write_whole(c, c->out.pieces.bytes, buffer_size(&c->out.pieces), 0, OS_NONE);
 }
 
 static int write_piece(ipcio_conn *c, const piece *p)
@@ -602,7 +651,7 @@ static int write_piece(ipcio_conn *c, const piece *p)
     case WRITE_START:
         if (c->out.state != WRITE_IDLE)
             return ipcio__fail(IPCIO_INVALID, "%s: a message is being written already", c->base.text);
-        if ((st = check_size(c, p->n)) != 0) return st;
+        if ((st = check_size(c, p->n, false)) != 0) return st;
         if (converts) {
             c->out.m.length = p->n;
             c->out.done = c->out.pieces.head = c->out.pieces.tail = 0;

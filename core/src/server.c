@@ -158,17 +158,27 @@ static int hand_out(ipcio_server *s, ipcio_conn *c, ipcio_conn **conn)
     while (*stranger && *stranger != c) stranger = &(*stranger)->next;
     bool known = *stranger == c;
     int st = c->transport->greeted(c);
-    if (st > 0 && known) return st;
-    if (st > 0 && (st = os_set_put(s->epoll, c->base.side[IPCIO_WANT_READ].fd, IPCIO_WANT_READ, c)) == 0) {
-        c->next = s->strangers;
-        s->strangers = c;
-        return IPCIO_WANT_READ;
+    /* Want of memory may pass.  Who has gone, or breaks the rules, is handed out, and reading tells it. */
+    bool later = st > 0 || st == IPCIO_NOMEMORY, out = !later && st != IPCIO_DENIED;
+    if (later && st < 0) {
+        s->faulty = true;
+        os_bell_ring(s->bell);
+    }
+    if (later && known) return st;
+    if (later) {
+        int put = os_set_put(s->epoll, c->base.side[IPCIO_WANT_READ].fd, IPCIO_WANT_READ, c);
+        if (put == 0) {
+            c->next = s->strangers;
+            s->strangers = c;
+            return st;
+        }
+        st = ipcio__fail_os(put, "%s: cannot accept", s->address.text);
     }
     if (known) {
         os_set_drop(s->epoll, c->base.side[IPCIO_WANT_READ].fd);
         *stranger = c->next;
     }
-    if (st != IPCIO_DENIED && (st = connection_accepted(c, s->address.text)) == 0) {
+    if (out && (st = connection_accepted(c, s->address.text)) == 0) {
         *conn = c;
         return 0;
     }
@@ -183,11 +193,25 @@ static bool ending(ipcio_server *s)
     return atomic_load(&s->stop) || atomic_load(&s->base.gate) & GATE_CLOSED;
 }
 
-/* The bell has been heard; but a stop or close since then rings on. */
+/* The bell has been heard; but a stop, close or fault since then rings on. */
 static void quiet_bell(ipcio_server *s)
 {
     os_bell_clear(s->bell);
-    if (ending(s)) os_bell_ring(s->bell);
+    if (ending(s) || s->faulty) os_bell_ring(s->bell);
+}
+
+/* After a fault: what a stranger sent may have been read, and the system does not tell of it any more. */
+static int ask_again(ipcio_server *s, ipcio_conn **conn)
+{
+    int st = IPCIO_WANT_READ;
+    ipcio_conn *next = s->strangers;
+    s->faulty = false;
+    for (ipcio_conn *c; st > 0 && (c = next);) {
+        next = c->next;
+        st = hand_out(s, c, conn);
+    }
+    if (next) s->faulty = true; /* the others' turn comes */
+    return st;
 }
 
 /* Inside the reading side and the process's lock: a fork must not come between a client and its place in a list. */
@@ -197,9 +221,11 @@ static int accept_one(ipcio_server *s, ipcio_conn **conn)
         quiet_bell(s);
         return ipcio__fail(IPCIO_INTERRUPTED, "%s: the server was stopped", s->address.text);
     }
+    int st = s->faulty ? ask_again(s, conn) : IPCIO_WANT_READ;
+    if (st <= 0) return st;
     void *ready[16]; /* the server itself, or a stranger */
     int n = os_set_wait(s->epoll, ready, 16, 0);
-    int st = n < 0 && n != IPCIO_TIMEOUT ? ipcio__fail_os(n, "%s: cannot accept", s->address.text) : IPCIO_WANT_READ;
+    st = n < 0 && n != IPCIO_TIMEOUT ? ipcio__fail_os(n, "%s: cannot accept", s->address.text) : IPCIO_WANT_READ;
     for (int i = 0; st > 0 && i < n; i++) {
         ipcio_conn *c = ready[i];
         st = ready[i] == s ? take_in(s, &c) : 0;

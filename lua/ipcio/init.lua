@@ -84,7 +84,7 @@ end
 --- answers a string, or nil for no answer.  Its error closes that client and goes to on_error(err, conn).
 ---@param address string
 ---@param handler ipcio.Handler
----@param options? ipcio.Options also on_error, a function; without one errors are lines on the standard error
+---@param options? ipcio.Options | {on_error?: fun(err: any, conn: ipcio.Connection)} without on_error errors are lines on the standard error
 ---@return true? ok
 ---@return string? message
 ---@return string? code
@@ -137,6 +137,8 @@ end
 ---@field read fun(self: ipcio.Connection, timeout?: number): string?, string?, string? waits for the next message
 ---@field write fun(self: ipcio.Connection, data: string, timeout?: number): true?, string?, string? sends one message
 ---@field call fun(self: ipcio.Connection, data: string, timeout?: number): string?, string?, string? write, then read, one deadline for both
+---@field send_file fun(self: ipcio.Connection, file: file*|integer, data?: string, timeout?: number): true?, string?, string? passes an open file with a message; it stays open here
+---@field take_file fun(self: ipcio.Connection, mode?: string): file*?, string?, string? the file that came with the message read last, until the next reading call
 ---@field read_start fun(self: ipcio.Connection, timeout?: number): integer?, string?, string? the length of the next message
 ---@field read_buffer fun(self: ipcio.Connection, n: integer, timeout?: number): string?, string?, string? its next piece, "" at the end
 ---@field read_end fun(self: ipcio.Connection, timeout?: number): true?, string?, string? drops what was not read

@@ -52,6 +52,7 @@ static void test_socket_at_a_path(void **state)
     assert_int_equal(count_entries(directory), 1); /* nothing is left but $IPCIO_DIR */
 }
 
+/* docs/design/lessons.md 12 (libuv#244). */
 static void test_long_path(void **state)
 {
     const char *path = text_of("%s/socket", long_folder(300)), *address = at_path(path);
@@ -188,7 +189,8 @@ static void test_foreign_lock_file_stays(void **state)
     close(fd);
 }
 
-/* A dead ipcio server's socket is taken over, but not when somebody has put something else there. */
+/* A dead ipcio server's socket is taken over, but not when somebody has put something else there.
+ * Lesson 7 (luasocket#204). */
 static void test_stale_socket_at_a_path(void **state)
 {
     const char *path = fresh_path();
@@ -242,6 +244,7 @@ static int stranger_role(char **arguments)
     return 0;
 }
 
+/* Lesson 15 (iceoryx2#862). */
 static void test_other_users_are_kept_out(void **state)
 {
     const char *path = fresh_path();

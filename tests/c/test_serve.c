@@ -178,6 +178,50 @@ static void test_handlers(void **state)
     FAILS(MISSING, ipcio_connect(address, NULL, 0, &conn));
 }
 
+struct ending {
+    ipcio_server *server;
+    void (*end)(ipcio_server *server);
+    int handled;
+};
+
+static int ending(void *context, ipcio_conn *conn, const void *request, size_t size)
+{
+    struct ending *e = context;
+    e->handled++;
+    e->end(e->server);
+    return ipcio_write(conn, request, size, LONG_MS);
+}
+
+/* No other request is begun, neither of that client nor of another, though all had come before. */
+static void test_end_in_a_handler(void **state)
+{
+    enum { N = 20 };
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct ending e = {.end = i == 0 ? ipcio_server_stop : ipcio_server_close};
+        ipcio_conn *clients[N];
+        const char *address = fresh();
+        int answered = 0;
+        OK(ipcio_listen(address, NULL, &e.server));
+        for (int n = 0; n < N; n++) {
+            OK(ipcio_connect(address, NULL, LONG_MS, &clients[n]));
+            WRITES(clients[n], "one");
+            WRITES(clients[n], "two");
+        }
+        OK(ipcio_serve(e.server, ending, &e));
+        ipcio_server_free(e.server); /* and the queue goes */
+        for (int n = 0; n < N; n++) {
+            const void *data;
+            size_t size;
+            while (ipcio_read(clients[n], LONG_MS, &data, &size) == 0)
+                answered++;
+            ipcio_conn_free(clients[n]);
+        }
+        assert_int_equal(e.handled, 1);
+        assert_int_equal(answered, 1);
+    }
+}
+
 /* More requests than are answered in a turn, all of them sent before the first answer is read. */
 static void test_many_requests_at_once(void **state)
 {
@@ -229,7 +273,8 @@ int main(int argc, char **argv)
                                         {NULL, NULL}};
     const struct CMUnitTest tests[] = {
         TEST(test_hundred_processes), TEST(test_thousand_connections), TEST(test_out_of_descriptors),
-        TEST(test_handlers),          TEST(test_many_requests_at_once), TEST(test_silent_clients),
+        TEST(test_handlers),          TEST(test_end_in_a_handler),      TEST(test_many_requests_at_once),
+        TEST(test_silent_clients),
     };
     RUN(argc, argv, roles, tests);
 }

@@ -561,6 +561,47 @@ static void peer_client(const char *address)
     is_peer(conn, data, size);
 }
 
+/* A message with an open file; the message alone where the transport passes no files. */
+static void send_file(ipcio_conn *conn, const char *text)
+{
+    FILE *file = tmpfile();
+    CHECK(file != NULL && fputs(text, file) >= 0 && fseek(file, 0, SEEK_SET) == 0);
+    if (strncmp(ipcio_conn_address(conn), "pipe:", 5) == 0) {
+        OK(ipcio_send_file(conn, fileno(file), "file", 4, LONG));
+    } else {
+        FAILS(UNSUPPORTED, ipcio_send_file(conn, fileno(file), "file", 4, LONG));
+        send_text(conn, "file");
+    }
+    fclose(file);
+}
+
+static void expect_file(ipcio_conn *conn, const char *text)
+{
+    char got[64];
+    intptr_t fd;
+    expect_text(conn, "file");
+    if (strncmp(ipcio_conn_address(conn), "pipe:", 5) == 0) {
+        OK(ipcio_take_file(conn, &fd));
+        CHECK(is_text(got, (size_t)read((int)fd, got, sizeof got), text));
+        close((int)fd);
+    }
+    FAILS(MISSING, ipcio_take_file(conn, &fd));
+}
+
+static void file_server(const char *address)
+{
+    ipcio_conn *conn = accept_one(listen_with(address, "files=1"));
+    expect_file(conn, "there");
+    send_file(conn, "back");
+}
+
+static void file_client(const char *address)
+{
+    ipcio_conn *conn = connect_with(address, "files=1");
+    send_file(conn, "there");
+    expect_file(conn, "back");
+}
+
 static void exists_server(const char *address)
 {
     ipcio_conn *conn = only_client(address);
@@ -676,7 +717,7 @@ static const struct {
 #define CASE(name) {#name, name##_server, name##_client}
     CASE(echo),    CASE(empty),  CASE(many),          CASE(order),         CASE(late),  CASE(limit),   CASE(pieces),
     CASE(abort),   CASE(unread), CASE(timeout),       CASE(first),         CASE(clients), CASE(close), CASE(duplex),
-    CASE(peer),    CASE(exists), CASE(server_killed), CASE(client_killed), CASE(autoit),
+    CASE(peer),    CASE(file),   CASE(exists),        CASE(server_killed), CASE(client_killed), CASE(autoit),
 };
 
 int main(int argc, char **argv)

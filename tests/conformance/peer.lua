@@ -353,6 +353,43 @@ end, function(address)
   is_peer(conn, assert(conn:call(me(), LONG)))
 end)
 
+local function passes_files(conn)
+  return conn:address():find("^pipe:") ~= nil
+end
+
+-- A message with an open file; the message alone where the transport passes no files.
+local function send_file(conn, text)
+  local file <close> = io.tmpfile()
+  assert(file:write(text))
+  assert(file:seek("set"))
+  if passes_files(conn) then
+    assert(conn:send_file(file, "file", LONG))
+  else
+    fails("unsupported", conn:send_file(file, "file", LONG))
+    assert(conn:write("file", LONG))
+  end
+end
+
+local function expect_file(conn, text)
+  expect(conn, "file")
+  if passes_files(conn) then
+    local file <close> = assert(conn:take_file())
+    equal(file:read("a"), text, "the file")
+  end
+  fails("missing", conn:take_file())
+end
+
+case("file", function(address)
+  local server <close> = listen(address, {files = true})
+  local conn <close> = accept(server)
+  expect_file(conn, "there")
+  send_file(conn, "back")
+end, function(address)
+  local conn <close> = connect(address, {files = true})
+  send_file(conn, "there")
+  expect_file(conn, "back")
+end)
+
 case("exists", function(address)
   local server <close> = listen(address)
   local conn <close> = accept(server)

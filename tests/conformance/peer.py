@@ -6,6 +6,7 @@ A server prints "ready ADDRESS" once clients may come; each side ends with "ok C
 import os
 import signal
 import sys
+import tempfile
 import threading
 
 import ipcio
@@ -391,6 +392,40 @@ class peer:
     def client(address):
         with connect(address) as conn:
             peer.is_peer(conn, conn.call(peer.me(), LONG))
+
+
+@case
+class file:
+    def passes(conn):
+        return conn.address.startswith("pipe:")
+
+    def send(conn, text):
+        """A message with an open file; the message alone where the transport passes no files."""
+        with tempfile.TemporaryFile() as its:
+            its.write(text)
+            its.seek(0)
+            if file.passes(conn):
+                conn.send_file(its, b"file", LONG)
+            else:
+                fails(ipcio.Unsupported, conn.send_file, its, b"file", LONG)
+                conn.write(b"file", LONG)
+
+    def expect(conn, text):
+        expect(conn, b"file")
+        if file.passes(conn):
+            with os.fdopen(conn.take_file(), "rb") as its:
+                check(its.read() == text, "the file")
+        fails(ipcio.Missing, conn.take_file)
+
+    def server(address):
+        with listen(address, files=True) as server, server.accept(LONG) as conn:
+            file.expect(conn, b"there")
+            file.send(conn, b"back")
+
+    def client(address):
+        with connect(address, files=True) as conn:
+            file.send(conn, b"there")
+            file.expect(conn, b"back")
 
 
 @case

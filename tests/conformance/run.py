@@ -42,6 +42,7 @@ CASES = {
     "close": Case(),  # what was sent before closing arrives, then the end
     "duplex": Case(needs="threads"),  # large messages both ways at the same time
     "peer": Case(),  # each side is told the other's process and user
+    "file": Case(),  # an open file with a message, each way; unsupported where it is not over pipe
     "exists": Case(),  # a second server fails and the first goes on
     "server_killed": Case(dies="server"),  # what it had sent arrives, then the end
     "client_killed": Case(dies="client"),

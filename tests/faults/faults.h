@@ -1,10 +1,10 @@
 /* faults.h - what the fault tests share besides ../c/helper.h: addresses of every transport, processes that are
  * forked and share memory, and the arguments of the programs:
  *
- *     PROGRAM [--full] [--over TRANSPORT]... [PATTERN]
+ *     PROGRAM [--full] [--over TRANSPORT]... [--seconds N] [PATTERN]
  *
  * runs the tests whose names match, a sample of the faults or all of them, over these transports, else over all
- * that the build has. */
+ * that the build has; a soak for so long. */
 #ifndef TESTS_FAULTS_H
 #define TESTS_FAULTS_H
 
@@ -17,6 +17,7 @@
 enum { SKIPPED = 77 }; /* the exit code of a program that cannot test anything here */
 
 static bool full;              /* all of the faults, not a sample */
+static int seconds;            /* how long a soak takes; 0: not said */
 static const char *transport;  /* what the tests run over now */
 
 /* ---------------------------------------------------------------------------------------- addresses */
@@ -54,7 +55,8 @@ static inline bool is_tcp(const char *address) { return strncmp(address, "tcp", 
 static inline const char *new_address(void)
 {
     static unsigned next;
-    return is_tcp(transport) ? text_of("tcp://127.0.0.1:%d", ports[next++ % PORTS].number) : fresh();
+    return is_tcp(transport) ? text_of("tcp://127.0.0.1:%d", ports[next++ % PORTS].number)
+                             : text_of("%s://%s", transport, fresh_name());
 }
 
 /* A plain socket that connects to where a server of ipcio listens, or, `serve`, listens there itself. */
@@ -91,6 +93,16 @@ static inline void *share(size_t size)
     return memory;
 }
 
+/* What a forked child begins with. */
+static inline void be_child(void)
+{
+    static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS}; /* cmocka would go on in the child */
+    for (size_t i = 0; i < COUNT(crashes); i++)
+        signal(crashes[i], SIG_DFL);
+    in_role = 1;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
 /* A process that runs `run`, and ends with 0 if that checked nothing wrong; a child like those of start().  This
  * process must have no handles of ipcio, which are no use after a fork. */
 static inline struct child *forked(void (*run)(void *context), void *context)
@@ -104,11 +116,7 @@ static inline struct child *forked(void (*run)(void *context), void *context)
     child->pid = fork();
     CHECK(child->pid >= 0);
     if (child->pid == 0) {
-        static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS}; /* cmocka would go on in the child */
-        for (size_t i = 0; i < COUNT(crashes); i++)
-            signal(crashes[i], SIG_DFL);
-        in_role = 1;
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        be_child();
         run(context);
         exit(0);
     }
@@ -156,6 +164,8 @@ static inline void take_arguments(int argc, char **argv)
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--full") == 0) {
             full = true;
+        } else if (strcmp(argv[i], "--seconds") == 0 && i + 1 < argc) {
+            seconds = atoi(argv[++i]);
         } else if (strcmp(argv[i], "--over") == 0 && i + 1 < argc) {
             any_chosen = true;
             i++;
@@ -166,7 +176,7 @@ static inline void take_arguments(int argc, char **argv)
         }
 }
 
-/* Sets `transport` to the next that the tests are to run over: those which new_address() knows. */
+/* Sets `transport` to the next that the tests are to run over: of itself those whose addresses are new_address()'s. */
 static inline bool next_transport(void)
 {
     static size_t next;

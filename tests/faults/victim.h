@@ -66,7 +66,8 @@ static inline bool repeatable(const struct side *side, int st, const char *what)
 {
     if (st == IPCIO_OK || !is_victim(side->id) || !scene->faulty)
         return false;
-    if (st >= 0 || strcmp(ipcio_code(st), "unknown") == 0 || (strstr(ipcio_message(), scene->address) == NULL && strstr(ipcio_message(), "a set") == NULL) ||
+    if (st >= 0 || strcmp(ipcio_code(st), "unknown") == 0 ||
+        (strstr(ipcio_message(), scene->address) == NULL && strstr(ipcio_message(), "a set") == NULL) ||
         st == IPCIO_TIMEOUT || st == IPCIO_INVALID || st == IPCIO_PROTOCOL || st == IPCIO_ABORTED)
         check_status(st, IPCIO_SYSTEM, what, __FILE__, __LINE__);
     atomic_fetch_add(&scene->failures, 1);

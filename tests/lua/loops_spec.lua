@@ -1,6 +1,7 @@
 --- Descriptors of connections and servers in the event loops of others: LuaSocket's select, luv (libuv), cqueues.
 --
--- PEERS 10: peers without a descriptor and without time limits.  PEERS 17: all of this in one Lua 5.4.
+-- docs/design/lessons.md 10: libraries without a descriptor (iceoryx#1045) and without time limits (cpython#76425).
+-- 17: all of this in one Lua 5.4 (lzmq#68).
 
 package.path = debug.getinfo(1, "S").source:match("^@(.*/)") .. "?.lua;" .. package.path
 
@@ -146,7 +147,7 @@ local function test(name, way)
         return value, message, code
       end
 
-      it("a message, for as long as it is not read (PEERS 9: level-triggered)", function()
+      it("a message, for as long as it is not read (lesson 9, pyzmq#1177: level-triggered)", function()
         local watcher = loop.watch(conn:fileno(), "r")
         is_quiet(watcher)
         assert(orders:write("two"))
@@ -266,7 +267,7 @@ local function test(name, way)
         local server <close> = assert(ipcio.listen(new_address()))
         local watcher = loop.watch(server:fileno(), "r")
         is_quiet(watcher)
-        fails("timeout", server:accept(0)) -- PEERS 10: accept has a time limit
+        fails("timeout", server:accept(0)) -- lesson 10: accept has a time limit
         assert(orders:write("connect " .. server:address() .. options))
         local accepted <close> = assert(when_fired(watcher, server.accept, server, 0))
         assert.equal("done", orders:read(30))
@@ -287,7 +288,7 @@ for name in pairs(loops) do
   for _, way in ipairs {"pipe", "lines", "tcp"} do test(name, way) end
 end
 
-describe("PEERS 17", function()
+describe("lesson 17", function()
   it("this is Lua 5.4, and ipcio is at home in it beside the others", function()
     assert.equal("Lua 5.4", _VERSION)
     for _, module in ipairs {"ipcio", "luv", "cqueues", "socket"} do assert.is_table(package.loaded[module]) end

@@ -307,6 +307,35 @@ function roles.OpenConnection()
   ipcio.OpenConnection(ipcio.cNamedPipe, address)
 end
 
+-- ------------------------------------------------------------------------------------------- files
+
+-- Answers one client.
+function roles.files()
+  local server <close> = listen({files = true})
+  local conn <close> = assert(server:accept(30))
+  local commands = {
+    read = function(file) return file:read("a") end,
+    append = function(file)
+      assert(file:seek("end"))
+      assert(file:write(" and back"))
+      return "done"
+    end,
+    count = function() return select(2, support.descriptors():gsub("\n", "")) end,
+    give = function()
+      local file <close> = assert(io.tmpfile())
+      assert(file:write("one\ntwo\n"))
+      assert(file:seek("set"))
+      assert(conn:send_file(file, "here"))
+    end,
+  }
+  for request in conn:messages() do
+    local file = commands[request] and conn:take_file()
+    local answer = commands[request] and commands[request](file)
+    if file then file:close() end
+    if answer then assert(conn:write(answer)) end
+  end
+end
+
 -- ---------------------------------------------------------------------------------- the AutoIt names
 
 function roles.autoit_server()

@@ -1,5 +1,5 @@
-"""A source distribution, the wheel built from it, and what auditwheel makes of that (PEERS 18: no wheels, failing
-compiles)."""
+"""A source distribution, the wheel built from it, and what auditwheel makes of that.  docs/design/lessons.md 18: no wheels,
+failing compiles (pyzmq#1462)."""
 import os
 import re
 import shutil

@@ -1,10 +1,11 @@
-"""ipcio.aio: the calls for asyncio.  PEERS 10: no async API."""
+"""ipcio.aio: the calls for asyncio.  docs/design/lessons.md 10: no async API (iceoryx2#47)."""
 import asyncio
 import gc
 import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 
 import ipcio
@@ -126,6 +127,31 @@ def test_in_pieces(run, echo):
     run(main())
 
 
+def test_files(run, script, address, tmp_path):
+    server = script("""
+        with ipcio.listen(arguments[0], files=True) as server, server.accept(30) as conn:
+            message = conn.read(30)
+            with os.fdopen(conn.take_file()) as file: tell(message.decode(), file.read())
+            read, write = os.pipe()
+            conn.send_file(read)
+            os.write(write, b"from a pipe")
+        """, address)
+    (tmp_path / "file").write_text("from a file")
+
+    async def main():
+        async with aio.connect(address, 10, files=True) as conn:
+            with open(tmp_path / "file") as file:
+                await conn.send_file(file, b"a message", 10)
+            assert await line(server) == "a message from a file"
+            assert await conn.read(10) == b""
+            with os.fdopen(conn.take_file(), "rb", 0) as file:
+                assert file.read(100) == b"from a pipe"
+            with pytest.raises(ipcio.Missing):
+                conn.take_file()
+
+    run(main())
+
+
 def test_long_messages_both_ways_at_once(run, echo):
     async def main():
         async with aio.connect(echo, 10) as conn:
@@ -223,7 +249,7 @@ def test_a_killed_peer(run, script, address):
 
 
 def test_a_connection_takes_one_descriptor(run, echo):
-    """PEERS 10, and what a thousand clients cost."""
+    """Lesson 10 (iceoryx#1045), and what a thousand clients cost."""
     async def main():
         async with aio.connect(echo, 10) as first:
             await cancel(await begin(first.read()))  # which makes what all of the loop's wait by
@@ -255,6 +281,93 @@ def test_who_is_not_referred_to_is_closed(run, script, address):
         assert len(os.listdir("/proc/self/fd")) < before
 
     run(main())
+
+
+def test_who_waits_need_not_be_referred_to(run, script, address):
+    server = script(SERVER + """
+            wait()
+            conn.write(b"x")
+            wait()
+        """, address)
+
+    async def main():
+        reading, got = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+        async def read():
+            conn = await aio.connect(address, 10)
+            reading.set()
+            got.set_result(await conn.read())
+
+        asyncio.ensure_future(read())
+        await reading.wait()
+        gc.collect()
+        server.go()
+        assert await asyncio.wait_for(got, 30) == b"x"
+
+    run(main())
+
+
+def raw_peer(framing):
+    """A connection's coroutine, and the socket at its other end."""
+    ours, theirs = socket.socketpair()
+    return aio.connect(f"fd://{ours.detach()}?framing={framing}", 10), theirs
+
+
+def test_a_read_that_ends_the_connection_wakes_the_writer(run):
+    async def main():
+        connecting, peer = raw_peer("message")
+        with peer:
+            async with connecting as conn:
+                reading, writing = await begin(conn.read()), None
+                while writing is None or writing.done():  # until the socket is full
+                    writing = asyncio.ensure_future(conn.write(bytes(4000)))
+                    await asyncio.sleep(0)
+                peer.send(b"rubbish" * 100)
+                with pytest.raises(ipcio.ProtocolError):
+                    await reading
+                with pytest.raises(ipcio.Closed):
+                    await asyncio.wait_for(writing, 30)
+
+    run(main())
+
+
+def test_a_write_given_up_half_way_wakes_the_reader(run):
+    """In line framing that ends the connection."""
+    async def main():
+        connecting, peer = raw_peer("line")
+        with peer:
+            async with connecting as conn:
+                reading, writing = await begin(conn.read()), await begin(conn.write(b"x" * (16 << 20)))
+                await cancel(writing)
+                with pytest.raises(ipcio.Closed):
+                    await asyncio.wait_for(reading, 30)
+
+    run(main())
+
+
+def test_a_lack_of_descriptors_for_a_wait(script, address):
+    server = ipcio.listen(address)
+    client = script("""
+        import asyncio, resource
+        from ipcio import aio
+        sys.unraisablehook = lambda error: tell("unraisable", error)
+        async def main():
+            async with aio.connect(arguments[0], 10) as conn:
+                before = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, before[1]))
+                try:
+                    await conn.read()
+                except ipcio.System:
+                    tell("none left")
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+                tell((await conn.read()).decode())
+        asyncio.run(main())
+        """, address)
+    with server, server.accept(30) as conn:
+        client.expect("none left")
+        conn.write(b"x")
+        client.expect("x")
+    assert client.finish() == []
 
 
 # ------------------------------------------------------------------------------------------ every transport
@@ -298,6 +411,29 @@ def test_a_client_before_its_server(run, any_address):
 
 
 @pytest.mark.skipif("tcp" not in ipcio.transports(), reason="this build has no tcp")
+def test_a_connect_on_its_way(run):
+    """A full queue of clients keeps it waiting: it has a descriptor by then, but is no connection yet."""
+    async def main():
+        with socket.socket() as server, socket.socket() as first, socket.socket() as second:
+            server.bind(("127.0.0.1", 0))
+            server.listen(0)
+            address = "tcp://{}:{}?framing=line".format(*server.getsockname())
+            for client in first, second:  # the system takes one more than it was told
+                client.setblocking(False)
+                client.connect_ex(server.getsockname())
+            with pytest.raises(ipcio.TimedOut):
+                await aio.connect(address, 0.05)
+            await cancel(await begin(aio.connect(address)))
+            connecting = await begin(aio.connect(address))
+            for _ in range(2):
+                server.accept()[0].close()
+            async with await connecting:
+                pass
+
+    run(main())
+
+
+@pytest.mark.skipif("tcp" not in ipcio.transports(), reason="this build has no tcp")
 def test_a_write_that_waits_to_read(run, script, tmp_path):
     """How long a message the server takes it only tells when it accepts, since it has another folder of names."""
     server = script("""
@@ -333,7 +469,7 @@ def test_timeouts(run, address):
     async def main():
         async with aio.listen(address) as server:
             with pytest.raises(ipcio.TimedOut, match=r"no client within 0\.01 s"):
-                await server.accept(0.01)  # PEERS 10: no timeout on accept
+                await server.accept(0.01)  # lesson 10: no timeout on accept (cpython#76425)
             with pytest.raises(ipcio.TimedOut):
                 await server.accept(0)
             async with aio.connect(address, 10) as conn, server.accept(10) as other:

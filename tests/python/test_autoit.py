@@ -78,6 +78,35 @@ def test_without_arguments_they_meet(script):
     server.finish()
 
 
+@pytest.mark.skipif("tcp" not in ipcio.transports(), reason="this build has no tcp")
+def test_without_a_port_they_meet(script):
+    """In a network of their own, since that port is the same for every test of a user."""
+    server = script("""
+        import ctypes, fcntl, socket, struct, subprocess
+        NEWUSER, NEWNET, SETFLAGS, UP = 0x10000000, 0x40000000, 0x8914, 1
+        libc = ctypes.CDLL(None)
+        if libc.unshare(NEWNET) and libc.unshare(NEWUSER | NEWNET):
+            tell("no network")
+            sys.exit()
+        with socket.socket() as any:
+            fcntl.ioctl(any, SETFLAGS, struct.pack("16sh14x", b"lo", UP))
+        iFD = ipcio.InitConnection(ipcio.cTCP)
+        client = subprocess.Popen([sys.executable, "-c", "if True:" + '''
+            import ipcio
+            iFD = ipcio.OpenConnection(ipcio.cTCP)
+            ipcio.WriteData(iFD, b"x")
+            print(ipcio.ReadData(iFD).decode(), flush=True)
+            '''])
+        ipcio.StartConnection(iFD)
+        ipcio.WriteData(iFD, ipcio.ReadData(iFD) + b"!")
+        sys.exit(client.wait())
+        """)
+    told = server.finish()
+    if told == ["no network"]:
+        pytest.skip("this user may not make a network")
+    assert told == ["x!"]
+
+
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_arguments_may_be_nothing(opened, nothing):
     opened(InitConnection(None, nothing, None, None, None))

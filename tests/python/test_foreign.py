@@ -179,7 +179,7 @@ def test_much_through_socat(processes, folder):
 
 
 def test_a_foreign_socket_is_never_taken(script, folder):
-    """Neither that of a live server nor the file that a dead one left."""
+    """Neither that of a live server nor the file that a dead one left.  docs/design/lessons.md 6 (nng#576), 7."""
     path = folder + "/rpc.sock"
     server = script(JSONRPC, path)
     server.expect(path)

@@ -1,11 +1,12 @@
-"""Signals, forks and sudden deaths, each in a real process."""
+"""Signals, forks and sudden deaths, each in a real process.  docs/design/lessons.md 2, 3, 5, 11, 14."""
 import os
+import shutil
 import signal
+import socket
 import textwrap
 
 import ipcio
 import pytest
-
 
 
 def opened(code):
@@ -114,6 +115,7 @@ def test_a_signal_handler_may_close_the_connection(script, address):
 
 
 def test_a_forked_child_has_no_handles(script, address, python_leaks):
+    """Lesson 11 (nng#1635, pynng#113)."""
     process = script(opened("""
         conn.fileno()
         some = ipcio._core.new_set()
@@ -220,6 +222,7 @@ def test_a_killed_server_while_its_child_lives(script, address):
 @pytest.mark.parametrize("doing", ["wait()", "conn.read()", "conn.write(bytes(64 << 20))", "list(conn)",
                                    "server.serve(lambda *_: None)"])
 def test_a_killed_server(script, address, doing):
+    """Lesson 2 (cpython#88304): the name is free again."""
     server = script(f"""
         server = ipcio.listen(arguments[0])
         conn = server.accept()
@@ -238,6 +241,7 @@ def test_a_killed_server(script, address, doing):
 
 
 def test_what_a_killed_client_had_sent_is_read_first(script, address):
+    """Lesson 3 (iceoryx#325): and no half message."""
     client = script("""
         conn = ipcio.connect(arguments[0], 10)
         conn.write(b"last words")
@@ -282,3 +286,101 @@ def test_clients_start_before_and_after_the_server(script, address):
     for number, each in enumerate(clients):
         assert each.finish() == [str(number)]
     server.kill()
+
+
+def test_processes_race_for_a_name(script, address, directory, tmp_path):
+    """Each time one of them has it, alone, and gives it back or is killed.  Lesson 5 (iceoryx2#1584, cpp-ipc#155):
+    clearing up after the dead hits the living."""
+    code = """
+        import fcntl
+        held = os.open(arguments[1], os.O_RDWR | os.O_CREAT)
+        tell("ready")
+        wait()
+        for turn in range(40):
+            server = None
+            while server is None:
+                try:
+                    server = ipcio.listen(arguments[0])
+                except ipcio.Exists:
+                    pass
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where another has the name, too
+            with ipcio.connect(arguments[0], 0) as conn, server.accept(30) as other:
+                conn.write(b"%d" % turn)
+                assert other.read(30) == b"%d" % turn
+            fcntl.flock(held, fcntl.LOCK_UN)
+            if turn == int(arguments[2]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            server.close()
+        tell("done")
+        """
+    racers = [script(code, address, tmp_path / "held", last) for last in (99, 99, 5, 10, 20, 30)]
+    for racer in racers:
+        racer.expect("ready")
+    for racer in racers:
+        racer.go()
+    for racer, killed in zip(racers, [False] * 2 + [True] * 4):
+        assert racer.line() == ("" if killed else "done")
+        assert racer.process.wait() == (-signal.SIGKILL if killed else 0)
+    ipcio.listen(address).close()
+    assert [name for name in os.listdir(directory) if address.partition("://")[2] in name] == []
+
+
+def test_the_folder_of_names_is_removed(script, tmp_path):
+    """Lesson 14: as systemd does when a user has logged out (RemoveIPC).  What is connected goes on, the name is nobody's,
+    and who had it takes it from no other."""
+    code = """
+        os.environ["IPCIO_DIR"] = arguments[0]
+        server = ipcio.listen("pipe://name")
+        tell("ready")
+        conn = server.accept(30)
+        for message in conn: conn.write(message + arguments[1].encode())
+        server.close()
+        tell("closed")
+        """
+    client = """
+        os.environ["IPCIO_DIR"] = arguments[0]
+        try:
+            conn = ipcio.connect("pipe://name", 0)
+        except ipcio.Missing:
+            tell("missing")
+            conn = ipcio.connect("pipe://name", 30)
+        tell("connected")
+        wait()
+        tell(conn.call(b"", 30).decode())
+        """
+    folder = tmp_path / "names"
+    first = script(code, folder, "first")
+    first.expect("ready")
+    one = script(client, folder)
+    one.expect("connected")
+    shutil.rmtree(folder)
+    other = script(client, folder)
+    other.expect("missing")
+    second = script(code, folder, "second")
+    second.expect("ready")
+    one.go()
+    assert one.finish() == ["first"]
+    assert first.finish() == ["closed"]
+    other.go()
+    assert other.finish() == ["connected", "second"]
+    assert second.finish() == ["closed"]
+
+
+@pytest.mark.skipif("tcp" not in ipcio.transports(), reason="this build has no tcp")
+def test_what_a_killed_server_told_its_clients_holds_no_more(script):
+    """Its file in the folder of names still tells its limit, when another program has the port."""
+    server = script("""
+        with ipcio.listen("tcp://127.0.0.1:0", limit=10) as server:
+            tell(server.address)
+            server.accept()
+        """)
+    address = server.line()
+    with ipcio.connect(address, 10, framing="line") as conn, pytest.raises(ipcio.TooBig):
+        conn.write(b"x" * 11)
+    server.kill()
+    port = int(address.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)) as other, ipcio.connect(address, 10, framing="line") as conn:
+        accepted, _ = other.accept()
+        with accepted:
+            conn.write(b"x" * 11, 30)
+            assert accepted.makefile("rb").readline() == b"x" * 11 + b"\n"

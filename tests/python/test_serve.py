@@ -1,4 +1,5 @@
 """serve: many clients, errors of handlers, all the ways to end."""
+import queue
 import threading
 from contextlib import nullcontext
 
@@ -202,18 +203,20 @@ def test_a_client_that_does_not_read_holds_nobody_up(server, client, in_thread):
 
 
 def test_another_thread_cannot_write_into_an_answer(server, client, in_thread):
-    served = []
-    serving = in_thread(server.serve, lambda request, conn: served.append(conn) or b"x" * (8 << 20))
+    served = queue.Queue()
+    serving = in_thread(server.serve, lambda request, conn: served.put(conn) or b"x" * (8 << 20))
     lazy = client()
     lazy.write(b"")
+    conn = served.get()
     refused = False
     while not refused:
         try:
-            served and served[0].write_end(0)
+            conn.write_end(0)
         except ipcio.Invalid as error:
+            assert "closed" not in str(error)
             refused = "another call" in str(error)
     with pytest.raises(ipcio.Invalid):
-        served[0].write(b"y" * (8 << 20))
+        conn.write(b"y" * (8 << 20))
     assert lazy.read(30) == b"x" * (8 << 20)
     server.stop()
     serving.result()
@@ -538,12 +541,13 @@ def test_stop_lets_handlers_finish(server, client, in_thread):
     serving.result()
 
 
-def test_stop_in_a_handler_is_heeded_at_once(server, client):
+@pytest.mark.parametrize("end", ["stop", "close"])
+def test_the_end_in_a_handler_is_heeded_at_once(server, client, end):
     handled = []
 
     def handler(request, conn):
         handled.append(request)
-        server.stop()
+        getattr(server, end)()
         return request
 
     clients = [client() for _ in range(20)]

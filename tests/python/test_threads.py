@@ -116,6 +116,7 @@ def test_a_buffer_is_held_while_it_is_written(pair, in_thread):
 
 
 def test_other_threads_run_while_one_waits(pair, in_thread):
+    """docs/design/lessons.md 11 (iceoryx2#1421): the GIL is not held."""
     conn, other = pair
     answer = in_thread(lambda: other.write(other.read() + b"!"))
     assert conn.call(b"x", 10) == b"x!"

@@ -36,6 +36,7 @@ from ._serve import GRACE, RETRY, check, report
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from _typeshed import FileDescriptorLike
     from typing_extensions import Buffer, Self
 
 __all__ = ["connect", "Connection", "Handler", "listen", "OnError", "serve", "Server"]
@@ -51,20 +52,34 @@ LONGEST_PAUSE = 0.05  # seconds, where nothing tells of a server that appears
 class _Hub:
     """Waits for all that can be read in an event loop: a set, whose descriptor the loop watches."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, waits: _core.Set) -> None:
         self.loop = loop
-        self.set = _core.new_set()
+        self.set = waits
         self.waiting: dict[int, _Handle] = {}  # what is in the set, by key
-        loop.add_reader(self.set.fileno(), _Hub.look, weakref.proxy(self))
+        self.kept: list[_Hub] = []  # by the loop, while anybody waits: nobody else need refer to a task that does
+        loop.add_reader(waits.fileno(), _look, self.kept)
 
     def __del__(self) -> None:
         if not self.loop.is_closed():
             self.loop.remove_reader(self.set.fileno())
 
-    def look(self) -> None:
-        """Wakes those who wait for what is ready."""
-        while self.waiting and not isinstance(key := self.set.try_wait(), Want):
-            self.waiting[key].wake(WANT_READ)
+    def enter(self, handle: _Handle) -> None:
+        self.set.add(handle._handle, WANT_READ)
+        self.waiting[_core.key(handle._handle)] = handle
+        self.kept[:] = [self]
+
+    def leave(self, handle: _Handle) -> None:
+        self.set.remove(handle._handle)
+        self.waiting.pop(_core.key(handle._handle), None)
+        if not self.waiting:
+            self.kept.clear()
+
+
+def _look(kept: list[_Hub]) -> None:
+    """Wakes those who wait for what is ready."""
+    for hub in list(kept):
+        while hub.waiting and not isinstance(key := hub.set.try_wait(), Want):
+            hub.waiting[key].wake(WANT_READ)
 
 
 # Those of the loops that have handles, which keep them.
@@ -164,7 +179,7 @@ class _Handle:
 
     def _watch(self, loop: asyncio.AbstractEventLoop, want: int, future: asyncio.Future[None]) -> None:
         if self._hub is None or self._hub.loop.is_closed():
-            self._hub = _hubs.get(loop) or _hubs.setdefault(loop, _Hub(loop))
+            self._hub = _hubs.get(loop) or _hubs.setdefault(loop, _Hub(loop, _core.new_set()))
         elif self._hub.loop is not loop:
             raise Invalid(f"{self!r}: it belongs to another event loop")
         if not self._waiting[want]:
@@ -173,8 +188,7 @@ class _Handle:
 
     def _enter(self, hub: _Hub, want: int) -> None:
         if want == WANT_READ:
-            hub.set.add(self._handle, want)
-            hub.waiting[_core.key(self._handle)] = self
+            hub.enter(self)
         else:
             assert isinstance(self._handle, _core.Connection)
             self._writer = self._handle.write_fileno()
@@ -184,8 +198,7 @@ class _Handle:
         if self._hub is None:
             return
         if want == WANT_READ:
-            self._hub.set.remove(self._handle)
-            self._hub.waiting.pop(_core.key(self._handle), None)
+            self._hub.leave(self)
         elif not self._hub.loop.is_closed():
             self._hub.loop.remove_writer(self._writer)
 
@@ -240,6 +253,15 @@ class Connection(_Handle):
     async def call(self, data: Buffer, timeout: float | None = None) -> bytes:
         """Writes a message and returns the next one, under one deadline."""
         return await self._repeat(WANT_READ | WANT_WRITE, timeout, _core.try_call, _held(data))
+
+    async def send_file(self, file: FileDescriptorLike, data: Buffer = b"", timeout: float | None = None) -> None:
+        """Passes an open file with a message: a descriptor, or an object with fileno(), which stays open here."""
+        await self._repeat(WANT_WRITE, timeout, _core.try_send_file, file, _held(data))
+
+    def take_file(self) -> int:
+        """Returns the file that came with the message that was read last: a descriptor, which is the caller's to
+        close."""
+        return self._handle.take_file()
 
     async def read_start(self, timeout: float | None = None) -> int:
         """Waits for the next message and returns its length; read_buffer gives its pieces."""
@@ -334,10 +356,11 @@ class Server(_Handle):
         is sent, where a client takes longer than 5 s for that it is given up.  Then serve closes its connections and
         returns.  Who waits in accept gets Interrupted.  May be called from any thread and from a signal handler.
         """
-        if self._serving and self._serving.stopping:
-            return
-        if self._serving:
-            self._serving.stopping = True
+        serving = self._serving  # which another thread may end just now
+        if serving:
+            if serving.stopping:
+                return
+            serving.stopping = True
         self._handle.stop()
 
     def close(self) -> None:

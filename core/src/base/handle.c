@@ -27,6 +27,13 @@ static void in_child(void)
     process_unlock();
 }
 
+bool handle_torn(const handle *h)
+{
+    return atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_FORKED &&
+           (atomic_load_explicit(&h->inside[IPCIO_WANT_READ], memory_order_relaxed) ||
+            atomic_load_explicit(&h->inside[IPCIO_WANT_WRITE], memory_order_relaxed));
+}
+
 int handle_enlist(handle *h, const handle_kind *kind, const char *text)
 {
     h->kind = kind;

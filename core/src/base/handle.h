@@ -81,6 +81,10 @@ void process_unlock(void);
 int handle_open(handle *h, const handle_kind *kind, const char *text);
 int handle_enlist(handle *h, const handle_kind *kind, const char *text);
 
+/* In a forked child: a thread was inside when it was forked off, so what that thread owns may be half changed.  Its memory
+ * is left alone. */
+bool handle_torn(const handle *h);
+
 /* 0 with the side entered; INVALID closed, or the side is in use; FORKED. */
 int handle_enter(handle *h, int side);
 void handle_leave(handle *h, int side);

@@ -24,6 +24,7 @@ static const struct {
     {"nul", offsetof(options, nul), 0, 0, 1, {0}},
     {"keepalive", offsetof(options, keepalive), 60, 0, 32767, {0}},
     {"access", offsetof(options, access), ACCESS_USER, 0, 0, {"user", "all"}},
+    {"files", offsetof(options, files), 0, 0, 1, {0}},
 };
 enum { COUNT = sizeof table / sizeof *table };
 

@@ -16,6 +16,7 @@ typedef struct {
     uint32_t nul;       /* 1: the other side ends each message with a NUL */
     uint32_t keepalive; /* seconds of silence after which a peer elsewhere is asked whether it lives; 0: never */
     uint32_t access;    /* ACCESS_... */
+    uint32_t files;     /* 1: this side takes files that are passed to it */
 } options;
 
 /* Sets the defaults, then what `first` and after it `second` say ("limit=1000&buffer=4096", NULL or "" for

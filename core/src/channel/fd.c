@@ -18,6 +18,13 @@ static fd_conn *conn_of(ipcio_conn *c)
     return (fd_conn *)c;
 }
 
+static void open_stream(ipcio_conn *c, os_fd fd)
+{
+    ipcio_peer peer;
+    stream_open(c, fd);
+    if (os_local_peer(fd, &peer) != 0) conn_of(c)->stream.takes_files = false; /* it can bring none */
+}
+
 /* Under the process's lock, so that a fork finds the descriptor in its handle. */
 static int adopt(const address *a, bool listening, os_fd *fd)
 {
@@ -48,10 +55,10 @@ static void fd_unlisten(ipcio_server *s)
 
 static int fd_accept(ipcio_server *s, ipcio_conn *c)
 {
-    os_fd fd;
+    os_fd fd = OS_NONE;
     int st = os_accept(s->listener, &fd);
     if (st < 0) return ipcio__fail_os(st, "%s: cannot accept", s->address.text);
-    if (st == 0) stream_open(c, fd);
+    if (st == 0) open_stream(c, fd);
     return st;
 }
 
@@ -70,10 +77,10 @@ static int fd_greeted(ipcio_conn *c)
 
 static int fd_connect(ipcio_conn *c)
 {
-    os_fd fd;
+    os_fd fd = OS_NONE;
     process_lock();
     int st = adopt(&c->address, false, &fd);
-    if (st == 0) stream_open(c, fd);
+    if (st == 0) open_stream(c, fd);
     process_unlock();
     if (st != 0) return st;
     c->limit_comes = c->options.framing == FRAMING_MESSAGE;
@@ -99,6 +106,7 @@ const transport transport_fd = {
     .view = stream_view,
     .take = stream_take,
     .end = stream_end,
+    .take_file = stream_take_file,
     .write = stream_write,
     .abort = stream_abort,
     .arrived = stream_arrived,

@@ -7,6 +7,7 @@
  *     8   4  call      the number of a call, 0 for none
  *     12  1  kind      FRAME_HELLO, FRAME_FIRST, FRAME_NEXT
  *     13  1  flags     1: `call` is the number of the call that this answers
+ *                      2: an open file comes with the first byte of this header; in FRAME_FIRST only
  *     14  2  magic     "ip"
  *     16     payload
  *     then 1 verdict   VERDICT_ABORT, VERDICT_MORE, VERDICT_END
@@ -17,7 +18,7 @@
  * Each side begins with a HELLO, whose payload is "ipcio", NUL, the protocol's version, a zero, and
  *
  *     8   4  limit     the longest message it takes
- *     12  4  zero
+ *     12  4  takes     1: files may be passed to it
  *     16  16 key       what shows a server that a client is this user's, or zeros
  *
  * A client sends it at once.  A server sends it with its first frame where clients know what it tells from
@@ -29,7 +30,7 @@
 enum { FRAME_HELLO = 1, FRAME_FIRST, FRAME_NEXT };
 enum { VERDICT_ABORT, VERDICT_MORE, VERDICT_END };
 enum { GATHER = (OS_PIECES_MAX - 1) / 2 }; /* frames that one system call sends */
-enum { FLAG_ANSWER = 1, HELLO_SIZE = STREAM_HELLO - STREAM_HEADER - 1 };
+enum { FLAG_ANSWER = 1, FLAG_FILE = 2, TAKES_FILES = 1, HELLO_SIZE = STREAM_HELLO - STREAM_HEADER - 1 };
 
 static void put32(uint8_t *to, uint32_t v)
 {
@@ -55,9 +56,11 @@ static int take_hello(stream *s)
     const uint8_t *hello = stream_front(s) + STREAM_HEADER;
     if (memcmp(hello, "ipcio", 6) != 0) return stream_broken(s, strange);
     if (hello[6] != STREAM_VERSION) return stream_broken(s, "the peer speaks another version of ipcio's protocol");
+    atomic_store_explicit(&s->conn.peer_files, get32(hello + 12) & TAKES_FILES, memory_order_relaxed);
     atomic_store_explicit(&s->conn.peer_limit, get32(hello + 8), memory_order_release);
     memcpy(s->in.key, hello + 16, sizeof s->in.key);
     s->in.greeted = true;
+    s->in.files = s->takes_files;
     buffer_take(&s->in.ahead, STREAM_HELLO);
     return 0;
 }
@@ -75,10 +78,11 @@ static int frame_header(stream *s, int kind)
     if (st != 0) return st;
     const uint8_t *h = stream_front(s);
     uint32_t length = get32(h), total = get32(h + 4);
-    if (h[12] != kind || h[13] > FLAG_ANSWER || h[14] != 'i' || h[15] != 'p')
+    bool file = h[13] & FLAG_FILE;
+    if (h[12] != kind || h[13] > (FLAG_ANSWER | (kind == FRAME_FIRST ? FLAG_FILE : 0)) || h[14] != 'i' || h[15] != 'p')
         return stream_broken(s, "a frame of the wrong kind came");
     if (kind == FRAME_FIRST) {
-        s->in.m = (message){.length = total, .call = get32(h + 8), .answer = h[13] & FLAG_ANSWER};
+        s->in.m = (message){.length = total, .call = get32(h + 8), .answer = h[13] & FLAG_ANSWER, .file = file};
         s->in.got = 0;
         s->in.inside = true;
         s->in.over = s->in.aborted = false;
@@ -89,7 +93,7 @@ static int frame_header(stream *s, int kind)
     s->in.empty = length == 0;
     s->in.verdict_due = true;
     buffer_take(&s->in.ahead, STREAM_HEADER);
-    return 0;
+    return file ? stream_expect_file(s) : 0;
 }
 
 static int aborted(stream *s)
@@ -185,7 +189,7 @@ static int take(stream *s, void *to, size_t n, size_t *got)
         size_t r = 0, behind = a->capacity - a->tail;
         if (n == s->in.left && s->in.got + n < s->in.m.length) behind = 1 + STREAM_HEADER;
         os_piece pieces[2] = {{to, n}, {a->bytes + a->tail, behind}};
-        if ((st = os_receive(s->fd, pieces, 2, &r)) != 0) return stream_not_received(s, st);
+        if ((st = stream_receive(s, pieces, 2, &r)) != 0) return stream_not_received(s, st);
         *got = r < n ? r : n;
         a->tail += r - *got;
     } else {
@@ -229,13 +233,14 @@ static size_t put_hello(stream *s, uint8_t *to)
     memcpy(h, "ipcio", 6);
     h[6] = STREAM_VERSION;
     put32(h + 8, s->conn.options.limit);
+    put32(h + 12, s->takes_files ? TAKES_FILES : 0);
     memcpy(h + 16, s->out.key, sizeof s->out.key);
     h[HELLO_SIZE] = VERDICT_END;
     return STREAM_HELLO;
 }
 
 /* Makes a frame of message `m` the one under way, behind HELLO if none of that is out yet. */
-static void frame(stream *s, const message *m, int kind, size_t size, uint8_t verdict)
+static inline void frame(stream *s, const message *m, int kind, size_t size, uint8_t verdict)
 {
     size_t hello = s->out.greeted ? 0 : put_hello(s, s->out.head);
     put_frame(s->out.head + hello, m, kind, size);
@@ -245,6 +250,8 @@ static void frame(stream *s, const message *m, int kind, size_t size, uint8_t ve
     s->out.sent = 0;
     s->out.verdict = verdict;
     s->out.frame = true;
+    s->out.file = m->file && kind == FRAME_FIRST;
+    if (s->out.file) s->out.head[hello + 13] |= FLAG_FILE;
     s->out.zeros = false;
 }
 
@@ -254,6 +261,17 @@ static bool next_frame(size_t left, bool last, size_t *size, uint8_t *verdict)
     *size = left < STREAM_FRAME_MAX ? left : STREAM_FRAME_MAX;
     *verdict = last && *size == left ? VERDICT_END : VERDICT_MORE;
     return *size > 0 || *verdict == VERDICT_END;
+}
+
+/* Sends once the beginning of a message that has a file.  HELLO goes before it and alone: its reader looks for none yet. */
+static int send_with_file(stream *s, const os_piece *pieces, int n, size_t *sent)
+{
+    size_t hello = s->out.head_size - STREAM_HEADER;
+    if (s->out.sent < hello)
+        return stream_send(s, &(os_piece){s->out.head + s->out.sent, hello - s->out.sent}, 1, sent);
+    int st = stream_send_file(s, pieces, n, s->conn.out.file, sent);
+    if (st == 0) s->out.file = false;
+    return st;
 }
 
 /* Sends once: what is left of the frame under way, whose payload lies at `data`, and with it the frames behind it,
@@ -278,7 +296,8 @@ static int push(stream *s, const uint8_t *data, size_t behind, bool last)
     while (done >= all[first].size) done -= all[first++].size;
     all[first].bytes = (uint8_t *)all[first].bytes + done;
     all[first].size -= done;
-    int st = stream_send(s, all + first, n - first, &sent);
+    int st = s->out.file ? send_with_file(s, all + first, n - first, &sent)
+                         : stream_send(s, all + first, n - first, &sent);
     if (st != 0) return st;
     s->out.sent += sent;
     s->out.greeted = true;
@@ -329,6 +348,8 @@ static void abort_message(stream *s)
         if (!s->out.begun) return;
         frame(s, &s->out.m, FRAME_NEXT, 0, VERDICT_ABORT);
     }
+    if (s->out.file) s->out.head[s->out.head_size - STREAM_HEADER + 13] &= (uint8_t)~FLAG_FILE; /* it stays here */
+    s->out.file = false;
     s->out.verdict = VERDICT_ABORT;
     s->out.zeros = true;
     s->out.begun = false;
@@ -350,10 +371,12 @@ static int hello(stream *s)
 }
 
 /* Nothing is read ahead of a message in several frames, so that take can receive the next payload to its place, nor
- * behind HELLO, so that a new connection's descriptor still shows its first message. */
+ * behind HELLO, so that a new connection's descriptor still shows its first message, nor while a file waits for its
+ * message to be started, so that no second one comes. */
 static size_t exactly(const stream *s, size_t need)
 {
-    if (s->in.greeted && (!s->in.inside || s->in.over || s->in.m.length <= STREAM_FRAME_MAX)) return SIZE_MAX;
+    bool free = s->in.greeted && s->in.coming == OS_NONE;
+    if (free && (!s->in.inside || s->in.over || s->in.m.length <= STREAM_FRAME_MAX)) return SIZE_MAX;
     size_t left = need - buffer_size(&s->in.ahead);
     return s->in.left > left ? s->in.left : left; /* the payload that is asked for */
 }

@@ -51,6 +51,7 @@ const transport transport_pipe = {
     .view = stream_view,
     .take = stream_take,
     .end = stream_end,
+    .take_file = stream_take_file,
     .write = stream_write,
     .abort = stream_abort,
     .arrived = stream_arrived,

@@ -7,7 +7,7 @@
 
 #define LOCK ".lock"
 enum { PATH_SIZE = ADDRESS_PATH_MAX + 1 };
-static const char magic[8] = "ipcio p1";
+static const char magic[8] = "ipcio p2";
 
 static rendezvous_server *server_of(ipcio_server *s)
 {
@@ -123,6 +123,7 @@ int rendezvous_listen(ipcio_server *base)
     }
     memcpy(s->record.magic, magic, sizeof magic);
     s->record.limit = base->options.limit;
+    s->record.files = base->options.files;
     (void)snprintf(s->record.name, sizeof s->record.name, "%s", base->address.path ? "" : base->address.name);
     st = bind_path(s, folder[0] != 0);
     if (st != 0) {
@@ -168,7 +169,10 @@ static void read_limit(ipcio_conn *c, const char *lock)
     os_fd file;
     rendezvous_record r;
     if (os_file_open(lock, false, &file) != 0) return;
-    if (read_record(file, &r)) atomic_store_explicit(&c->peer_limit, r.limit, memory_order_relaxed);
+    if (read_record(file, &r)) {
+        atomic_store_explicit(&c->peer_limit, r.limit, memory_order_relaxed);
+        atomic_store_explicit(&c->peer_files, r.files == 1, memory_order_relaxed);
+    }
     os_close(file);
 }
 

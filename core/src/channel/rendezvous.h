@@ -3,7 +3,7 @@
  * scheme://name lies in ipcio's folder as name.scheme, scheme:///path at the path.  Beside it a file that ends in
  * ".lock" is the name's lock (object/namelock.h): who holds it serves, and a socket whose lock nobody holds is
  * a dead server's.  That file's contents tell clients how long a message the server takes, before it accepts
- * them, and the next server whether what lies at the path was made by ipcio at all. */
+ * them, and whether it takes files, and the next server whether what lies at the path was made by ipcio at all. */
 #ifndef IPCIO_RENDEZVOUS_H
 #define IPCIO_RENDEZVOUS_H
 
@@ -14,6 +14,7 @@ typedef struct {
     char magic[8];
     uint32_t limit;       /* longest message the server takes */
     uint32_t made;        /* 1: nothing was at the path, and a socket may be by now; 2: it is `socket` */
+    uint64_t files;       /* 1: the server takes files */
     os_identity socket;
     char name[ADDRESS_NAME_MAX + 1]; /* the whole name, which the file's name may only be a hash of */
 } rendezvous_record;

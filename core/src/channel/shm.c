@@ -153,15 +153,14 @@ static int make_memory(shm_conn *c)
 static int over(shm_conn *c, int status, const char *why);
 
 /* A server's, from what came with the greeting. */
-static int take_memory(shm_conn *c, os_fd memory)
+static int take_memory(shm_conn *c)
 {
     static const char other[] = "the peer is no ipcio of this version, or broken";
     static const char full[] = "its memory could not be taken over, for lack of address space";
     uint64_t size;
     void *at;
-    c->memory = memory;
-    if (os_memory_size(memory, &size) != 0 || size < PAGE) return over(c, IPCIO_PROTOCOL, other);
-    if (os_memory_map(memory, 0, PAGE, &at) != 0) return over(c, IPCIO_CLOSED, full);
+    if (os_memory_size(c->memory, &size) != 0 || size < PAGE) return over(c, IPCIO_PROTOCOL, other);
+    if (os_memory_map(c->memory, 0, PAGE, &at) != 0) return over(c, IPCIO_CLOSED, full);
     control told;
     memcpy(&told, at, sizeof told);
     os_memory_unmap(at, PAGE);
@@ -170,7 +169,7 @@ static int take_memory(shm_conn *c, os_fd memory)
         size != large_at(2, told.small, told.large))
         return over(c, IPCIO_PROTOCOL, other);
     c->mapped = PAGE + 2 * (size_t)told.small;
-    if (os_memory_map(memory, 0, c->mapped, &at) != 0) return over(c, IPCIO_CLOSED, full);
+    if (os_memory_map(c->memory, 0, c->mapped, &at) != 0) return over(c, IPCIO_CLOSED, full);
     c->control = at;
     atomic_store_explicit(&c->conn.peer_limit, told.limit, memory_order_relaxed);
     set_up(c, told.small, told.large);
@@ -535,6 +534,12 @@ static bool shm_settle(ipcio_conn *base, int want)
     return news(c, want);
 }
 
+static void know_peer(shm_conn *c)
+{
+    ipcio_peer peer;
+    c->own_user = os_local_peer(c->fd, &peer) == 0 && peer.uid == os_user();
+}
+
 static int framed(const options *o, const char *text)
 {
     if (o->framing == FRAMING_MESSAGE) return 0;
@@ -571,33 +576,39 @@ static int shm_accept(ipcio_server *s, ipcio_conn *base)
 
 static int shm_greeted(ipcio_conn *base)
 {
+    static const char strange[] = "the peer is no ipcio of this version";
     shm_conn *c = shm_of(base);
     if (c->greeted) return 0;
     if (c->in.ended) return ended(c);
     char greeting[sizeof magic];
-    os_fd memory;
-    int st = os_take(c->fd, &memory, greeting, sizeof greeting);
+    size_t got = 0;
+    os_fd memory = OS_NONE;
+    int st = os_receive_file(c->fd, &(os_piece){greeting, sizeof greeting}, 1, &got, &memory);
     if (st > 0) return st;
     if (st == IPCIO_CLOSED) return over(c, st, "the peer has closed the connection");
-    if (st == IPCIO_PROTOCOL) return over(c, st, "the peer is no ipcio of this version");
-    if (st != 0) return over(c, IPCIO_CLOSED, "its memory could not be taken over, for lack of descriptors");
-    ipcio_peer peer;
-    c->own_user = os_local_peer(c->fd, &peer) == 0 && peer.uid == os_user();
-    return take_memory(c, memory);
+    if (st == IPCIO_PROTOCOL) return over(c, st, strange);
+    if (st != 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
+    if (memory == OS_LOST) return over(c, IPCIO_CLOSED, "its memory could not be taken over, for lack of descriptors");
+    c->memory = memory;
+    if (memory == OS_NONE || got != sizeof greeting || memcmp(greeting, magic, sizeof magic) != 0)
+        return over(c, IPCIO_PROTOCOL, strange);
+    know_peer(c);
+    return take_memory(c);
 }
 
 static int shm_connect(ipcio_conn *base)
 {
     shm_conn *c = shm_of(base);
+    size_t sent = 0;
     int st = framed(&base->options, base->address.text);
     if (st == 0) st = rendezvous_connect(base, &c->rendezvous, open_socket);
     if (st == 0) st = make_memory(c);
     if (st != 0) return st;
-    ipcio_peer peer;
-    c->own_user = os_local_peer(c->fd, &peer) == 0 && peer.uid == os_user();
-    st = os_hand(c->fd, c->memory, magic, sizeof magic);
-    if (st == IPCIO_CLOSED) return over(c, st, "the peer has closed the connection"), 0;
-    return st == 0 ? 0 : ipcio__fail_os(st < 0 ? st : IPCIO_SYSTEM, "%s: cannot hand the memory over", base->base.text);
+    know_peer(c);
+    st = os_send_file(c->fd, &(os_piece){(void *)(uintptr_t)magic, sizeof magic}, 1, c->memory, &sent);
+    /* A peer that has gone already is no error here: reading tells. */
+    if (st == IPCIO_CLOSED || (st == 0 && sent == sizeof magic)) return 0;
+    return ipcio__fail_os(st < 0 ? st : IPCIO_SYSTEM, "%s: cannot hand the memory over", base->address.text);
 }
 
 static int shm_peer(ipcio_conn *c, ipcio_peer *peer)

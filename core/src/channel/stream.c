@@ -17,6 +17,20 @@ static int ended(stream *s)
     return ipcio__fail(s->in.ended, "%s: %s", s->conn.base.text, s->in.why);
 }
 
+static void close_file(os_fd *file)
+{
+    if (*file != OS_LOST) os_close(*file);
+    *file = OS_NONE;
+}
+
+/* Under the process's lock, as its coming: a child forked in the middle would keep it. */
+static void drop_file(os_fd *file)
+{
+    process_lock();
+    close_file(file);
+    process_unlock();
+}
+
 int stream_over(stream *s, int status, const char *why)
 {
     s->in.ended = status;
@@ -24,6 +38,8 @@ int stream_over(stream *s, int status, const char *why)
     if (status == IPCIO_PROTOCOL) {
         os_shutdown(s->fd);
         buffer_take(&s->in.ahead, buffer_size(&s->in.ahead));
+        if (s->in.coming != OS_NONE) drop_file(&s->in.coming);
+        if (s->in.file != OS_NONE) drop_file(&s->in.file);
     }
     return ended(s);
 }
@@ -36,10 +52,28 @@ int stream_broken(stream *s, const char *why)
 int stream_not_received(stream *s, int st)
 {
     if (st > 0) return st;
-    if (st < 0 && st != IPCIO_CLOSED) return ipcio__fail_os(st, "%s: cannot read", s->conn.base.text);
+    if (st == IPCIO_PROTOCOL) return stream_broken(s, "a file came that no message announces");
+    if (st != IPCIO_CLOSED) return ipcio__fail_os(st, "%s: cannot read", s->conn.base.text);
     /* Programs that know nothing of ipcio may end one direction alone. */
     if (s->framing == &framing_message) atomic_store_explicit(&s->peer_gone, true, memory_order_relaxed);
     return stream_over(s, st, gone);
+}
+
+/* A file comes with bytes that begin its message, so it is announced by what is in `ahead` then. */
+int stream_receive_file(stream *s, const os_piece *pieces, int n, size_t *got)
+{
+    if (s->in.coming != OS_NONE && buffer_size(&s->in.ahead) == 0) return IPCIO_PROTOCOL;
+    os_fd file;
+    process_lock();
+    int st = os_receive_file(s->fd, pieces, n, got, &file);
+    if (file != OS_NONE && s->in.coming != OS_NONE) {
+        close_file(&file);
+        st = IPCIO_PROTOCOL;
+    } else if (file != OS_NONE) {
+        s->in.coming = file;
+    }
+    process_unlock();
+    return st;
 }
 
 /* Receives once into `ahead`, which is to hold `need` bytes in the end. */
@@ -51,7 +85,7 @@ static int receive_ahead(stream *s, size_t need)
     int st = buffer_reserve(a, room);
     if (st != 0) return st;
     size_t got = 0, room_left = a->capacity - a->tail, most = s->framing->most(s, need);
-    st = os_receive(s->fd, &(os_piece){a->bytes + a->tail, most < room_left ? most : room_left}, 1, &got);
+    st = stream_receive(s, &(os_piece){a->bytes + a->tail, most < room_left ? most : room_left}, 1, &got);
     a->tail += got;
     return st == 0 ? 0 : stream_not_received(s, st);
 }
@@ -86,6 +120,29 @@ int stream_take(ipcio_conn *c, void *to, size_t n, size_t *got)
     return s->in.ended == IPCIO_PROTOCOL ? ended(s) : s->framing->take(s, to, n, got);
 }
 
+int stream_expect_file(stream *s)
+{
+    if (s->in.coming == OS_NONE) return stream_broken(s, "a message announces a file that did not come");
+    process_lock();
+    s->in.file = s->in.coming;
+    s->in.coming = OS_NONE;
+    process_unlock();
+    return 0;
+}
+
+int stream_take_file(ipcio_conn *c, os_fd *file)
+{
+    stream *s = stream_of(c);
+    if (s->in.file == OS_NONE || s->in.aborted)
+        return ipcio__fail(IPCIO_MISSING, "%s: no file came with the message%s", s->conn.base.text,
+                           s->in.files ? "" : "; this side takes files with the option files=1");
+    if (s->in.file == OS_LOST)
+        return ipcio__fail(IPCIO_SYSTEM, "%s: this process had no descriptor free for the file that came", s->conn.base.text);
+    *file = s->in.file;
+    s->in.file = OS_NONE;
+    return 0;
+}
+
 void stream_end(ipcio_conn *c)
 {
     stream *s = stream_of(c);
@@ -93,6 +150,7 @@ void stream_end(ipcio_conn *c)
     buffer_take(&s->in.ahead, 0);
     /* A line as long as the limit leaves a buffer that others need not keep. */
     if (s->in.ahead.capacity > 4 * s->in.room && buffer_size(&s->in.ahead) == 0) buffer_free(&s->in.ahead);
+    if (s->in.file != OS_NONE) drop_file(&s->in.file);
 }
 
 bool stream_ready(ipcio_conn *c)
@@ -115,12 +173,27 @@ bool stream_arrived(ipcio_conn *c, int want)
 
 /* ------------------------------------------------------------------------------------------ writing */
 
-int stream_send(stream *s, const os_piece *pieces, int n, size_t *sent)
+static bool is_gone(stream *s)
 {
-    int st = atomic_load_explicit(&s->peer_gone, memory_order_relaxed) ? IPCIO_CLOSED : os_send(s->fd, pieces, n, sent);
-    if (st >= 0) return st;
+    return atomic_load_explicit(&s->peer_gone, memory_order_relaxed);
+}
+
+static int not_sent(const stream *s, int st)
+{
     if (st == IPCIO_CLOSED) return ipcio__fail(st, "%s: %s", s->conn.base.text, gone);
     return ipcio__fail_os(st, "%s: cannot write", s->conn.base.text);
+}
+
+int stream_send(stream *s, const os_piece *pieces, int n, size_t *sent)
+{
+    int st = is_gone(s) ? IPCIO_CLOSED : os_send(s->fd, pieces, n, sent);
+    return st >= 0 ? st : not_sent(s, st);
+}
+
+int stream_send_file(stream *s, const os_piece *pieces, int n, os_fd file, size_t *sent)
+{
+    int st = is_gone(s) ? IPCIO_CLOSED : os_send_file(s->fd, pieces, n, file, sent);
+    return st >= 0 ? st : not_sent(s, st);
 }
 
 int stream_write(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken)
@@ -144,6 +217,8 @@ void stream_open(ipcio_conn *c, os_fd fd)
     s->framing = c->options.framing == FRAMING_RAW && c->options.nul ? &framing_line : framings[c->options.framing];
     s->fd = fd;
     s->open = true;
+    s->in.coming = s->in.file = OS_NONE;
+    s->takes_files = c->options.files && c->transport->take_file;
     s->in.room = (c->options.buffer ? c->options.buffer : AHEAD) + STREAM_HEADER + 1;
     c->base.side[IPCIO_WANT_READ].fd = c->base.side[IPCIO_WANT_WRITE].fd = fd;
     c->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
@@ -163,11 +238,15 @@ void stream_wake(ipcio_conn *c)
 void stream_close(ipcio_conn *c)
 {
     stream *s = stream_of(c);
-    if (s->open) os_close(s->fd);
+    if (s->open) {
+        os_close(s->fd);
+        close_file(&s->in.coming);
+        close_file(&s->in.file);
+    }
     s->open = false;
 }
 
 void stream_forget(ipcio_conn *c)
 {
-    buffer_free(&stream_of(c)->in.ahead);
+    if (!handle_torn(&c->base)) buffer_free(&stream_of(c)->in.ahead);
 }

@@ -23,6 +23,7 @@ typedef struct {
     const framing *framing;
     os_fd fd;
     bool open; /* there is fd to close */
+    bool takes_files; /* the option says so, and the transport passes them */
     _Atomic bool peer_gone; /* it takes nothing any more either */
 
     struct { /* inside the reading side */
@@ -43,6 +44,9 @@ typedef struct {
         int ended;        /* below 0: nothing comes any more, and */
         const char *why;
         uint8_t key[STREAM_KEY]; /* of its HELLO */
+        bool files;       /* they may come: HELLO, which has none, came */
+        os_fd coming;     /* a file that came with bytes in `ahead`, till the message that announces it is started; */
+        os_fd file;       /* that of the message started last.  OS_NONE: none */
     } in;
 
     struct { /* inside the writing side */
@@ -55,6 +59,7 @@ typedef struct {
         size_t sent; /* bytes of the frame, head and verdict included, or of the line's end, that are out */
         uint8_t verdict;
         bool frame; /* a frame is under way */
+        bool file;  /* and the message's file is to go with the header */
         bool zeros; /* its message was given up: zeros take the place of its payload */
         bool begun; /* a part of the message is out, and its end is not */
         bool ended; /* a message that cannot be taken back was left half sent */
@@ -87,6 +92,7 @@ int stream_start(ipcio_conn *c, message *m);
 int stream_view(ipcio_conn *c, const void **data);
 int stream_take(ipcio_conn *c, void *to, size_t n, size_t *got);
 void stream_end(ipcio_conn *c);
+int stream_take_file(ipcio_conn *c, os_fd *file);
 int stream_write(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken);
 void stream_abort(ipcio_conn *c);
 bool stream_arrived(ipcio_conn *c, int want);
@@ -105,8 +111,18 @@ static inline const uint8_t *stream_front(const stream *s)
 /* Receives until `ahead` holds `need` bytes. */
 int stream_fill(stream *s, size_t need);
 
+/* Receives once, and a file that comes with the bytes. */
+int stream_receive_file(stream *s, const os_piece *pieces, int n, size_t *got);
+static inline int stream_receive(stream *s, const os_piece *pieces, int n, size_t *got)
+{
+    return s->in.files ? stream_receive_file(s, pieces, n, got) : os_receive(s->fd, pieces, n, got);
+}
+
 /* What a receive that failed, or would wait, answers. */
 int stream_not_received(stream *s, int st);
+
+/* The message that is started announces a file: it has come, or that is PROTOCOL. */
+int stream_expect_file(stream *s);
 
 /* No more can be read: from now on reading answers `status`, because `why`.  PROTOCOL also closes. */
 int stream_over(stream *s, int status, const char *why);
@@ -114,5 +130,6 @@ int stream_broken(stream *s, const char *why); /* PROTOCOL */
 
 /* Sends once; CLOSED ... with the message made. */
 int stream_send(stream *s, const os_piece *pieces, int n, size_t *sent);
+int stream_send_file(stream *s, const os_piece *pieces, int n, os_fd file, size_t *sent);
 
 #endif

@@ -5,8 +5,9 @@
  * arguments, after the handle's side of that name was waited for.  It says what to wait on in
  * h->side[...]: for connect and accept before it answers, else once, when the connection is made.
  *
- * Who may call: connect, start, view, take, end and ready are called inside the reading side, write and
- * abort inside the writing side, arrived and settle inside the side they are asked for; the two run at the same time in different threads, so each side has its own state.
+ * Who may call: connect, start, view, take, end, take_file and ready are called inside the reading side, write and
+ * abort inside the writing side, arrived and settle inside the side they are asked for; the two sides run at the same
+ * time in different threads, so each has its own state.
  * listen and unlisten are called by one thread alone.
  *
  * What arrives is not trusted: a transport checks it, answers PROTOCOL, and is not called again.
@@ -25,6 +26,7 @@ typedef struct {
     uint64_t length;
     uint32_t call; /* the number of a call, or of the call this answers; 0 for neither */
     bool answer;
+    bool file; /* an open file travels with it: where it is written, `out.file` of the connection */
 } message;
 
 typedef struct transport {
@@ -58,6 +60,9 @@ typedef struct transport {
     int (*view)(ipcio_conn *c, const void **data);
     int (*take)(ipcio_conn *c, void *to, size_t n, size_t *got);
     void (*end)(ipcio_conn *c);
+    /* Gives the file that came with the message, which ends with it otherwise, to the caller.  MISSING none came; SYSTEM
+     * there was no descriptor free for it.  NULL: the transport passes none. */
+    int (*take_file)(ipcio_conn *c, os_fd *file);
 
     /* Writing: the next bytes of message `m`, of which m->length will come in all.  *taken counts up; it may fall
      * short of n only with WANT_WRITE.  `last` shows the message to the peer once they are taken.
@@ -98,6 +103,7 @@ struct ipcio_server {
     /* inside the reading side: */
     ipcio_conn *spare;   /* made for the next client */
     ipcio_conn *strangers; /* clients that have not introduced themselves yet, by `next` */
+    bool faulty;           /* one of them could not, by a fault of this system that may have passed */
 };
 
 enum { CALL_IDLE, CALL_WRITING, CALL_READING };
@@ -113,6 +119,7 @@ struct ipcio_conn {
     ipcio_conn *next; /* among the strangers of a server */
     _Atomic uint32_t peer_limit; /* the longest message the peer takes; 0: not told yet, */
     bool limit_comes;            /* but it will be, when the peer introduces itself */
+    _Atomic bool peer_files;     /* the peer takes files; told with its limit */
     const char *_Atomic spoiled; /* why nothing more can be read or written, or NULL */
 
     struct { /* inside the reading side */
@@ -130,6 +137,7 @@ struct ipcio_conn {
         const void *data; /* of a whole message, or of the piece */
         size_t size, taken;
         uint64_t done;    /* bytes of earlier pieces */
+        os_fd file;       /* that goes with message m, where m.file says so */
         uint32_t calls;   /* how many calls were made */
         buffer wire;      /* a message converted for the peer, */
         bool shown;       /* ipcio_write_fileno was called */

@@ -130,6 +130,12 @@ enum { OS_PIECES_MAX = 33 };
 int os_send(os_fd fd, const os_piece *pieces, int n, size_t *sent);
 int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got);
 
+/* The same with an open file, which goes with the first byte.  send: INVALID it is none; FULL too many are on their way.
+ * receive: *file is the one that came, OS_NONE, or OS_LOST: this process had no room for it.  PROTOCOL: several came. */
+#define OS_LOST ((os_fd)-2)
+int os_send_file(os_fd fd, const os_piece *pieces, int n, os_fd file, size_t *sent);
+int os_receive_file(os_fd fd, const os_piece *pieces, int n, size_t *got, os_fd *file);
+
 /* Ends both directions for both sides and wakes whoever waits; the descriptor stays. */
 void os_shutdown(os_fd fd);
 
@@ -155,10 +161,6 @@ int os_memory_map(os_fd memory, size_t from, size_t size, void **at);
 void os_memory_unmap(void *at, size_t size);
 /* In a forked child: zero bytes where the memory was, if nothing else is there by now. */
 void os_memory_blank(void *at, size_t size);
-
-/* Hands an open file to the peer of a local stream, with some bytes; and takes it.  PROTOCOL: none came, or several. */
-int os_hand(os_fd fd, os_fd file, const void *bytes, size_t n);
-int os_take(os_fd fd, os_fd *file, void *bytes, size_t n);
 
 /* ---- files */
 

@@ -82,54 +82,6 @@ int os_local_connect(const char *path, os_fd *fd)
     return st;
 }
 
-int os_hand(os_fd fd, os_fd file, const void *bytes, size_t n)
-{
-    union {
-        struct cmsghdr align;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    struct iovec v = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = n};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    *c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
-    memcpy(CMSG_DATA(c), &(int){(int)file}, sizeof(int));
-    for (;;) {
-        ssize_t r = sendmsg((int)fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (r >= 0) return (size_t)r == n ? 0 : IPCIO_WANT_WRITE;
-        if (errno == EAGAIN) return IPCIO_WANT_WRITE;
-        if (errno != EINTR) return os__status();
-    }
-}
-
-int os_take(os_fd fd, os_fd *file, void *bytes, size_t n)
-{
-    union {
-        struct cmsghdr align;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    struct iovec v = {.iov_base = bytes, .iov_len = n};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t r;
-    do r = recvmsg((int)fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (r < 0 && errno == EINTR);
-    if (r < 0) return errno == EAGAIN ? IPCIO_WANT_READ : os__status();
-    if (r == 0) {
-        errno = 0;
-        return IPCIO_CLOSED;
-    }
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    int got = -1;
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof got))
-        memcpy(&got, CMSG_DATA(c), sizeof got);
-    *file = got;
-    if (got >= 0 && (size_t)r == n) return 0;
-    os_close(*file);
-    *file = OS_NONE;
-    errno = 0;
-    if (m.msg_flags & MSG_CTRUNC) errno = EMFILE;
-    return errno ? IPCIO_SYSTEM : IPCIO_PROTOCOL;
-}
-
 int os_local_peer(os_fd fd, ipcio_peer *peer)
 {
     struct ucred c;

@@ -58,44 +58,106 @@ static size_t flatten(uint8_t *flat, const os_piece *pieces, int n)
     return size;
 }
 
+/* What a system call for bytes tells: `again` is what to wait for, INTERRUPTED to repeat it. */
+static int outcome(ssize_t r, int again, size_t *moved)
+{
+    if (r < 0) return errno == EAGAIN ? again : os__status();
+    *moved = (size_t)r;
+    return 0;
+}
+
 int os_send(os_fd fd, const os_piece *pieces, int n, size_t *sent)
 {
     struct iovec v[OS_PIECES_MAX];
     struct msghdr m = {0};
     uint8_t flat[FLAT];
     size_t size = flatten(flat, pieces, n);
+    int st;
     if (size == 0) m = message(v, pieces, n);
-    for (;;) {
+    do {
         ssize_t r = size ? send((int)fd, flat, size, MSG_NOSIGNAL | MSG_DONTWAIT)
                          : sendmsg((int)fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (r >= 0) {
-            *sent = (size_t)r;
-            return 0;
-        }
-        if (errno == EAGAIN) return IPCIO_WANT_WRITE;
-        if (errno != EINTR) return os__status();
-    }
+        st = outcome(r, IPCIO_WANT_WRITE, sent);
+    } while (st == IPCIO_INTERRUPTED);
+    return st;
+}
+
+int os_send_file(os_fd fd, const os_piece *pieces, int n, os_fd file, size_t *sent)
+{
+    struct iovec v[OS_PIECES_MAX];
+    struct msghdr m = message(v, pieces, n);
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    const int passed = (int)file;
+    memcpy(CMSG_DATA(&control.header), &passed, sizeof passed);
+    m.msg_control = &control;
+    m.msg_controllen = sizeof control;
+    int st;
+    do st = outcome(sendmsg((int)fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT), IPCIO_WANT_WRITE, sent);
+    while (st == IPCIO_INTERRUPTED);
+    return st >= 0 ? st : errno == EBADF ? IPCIO_INVALID : errno == ETOOMANYREFS ? IPCIO_FULL : st;
+}
+
+/* What a receive tells: no bytes are the end. */
+static int received(ssize_t r, size_t *got)
+{
+    if (r != 0) return outcome(r, IPCIO_WANT_READ, got);
+    errno = 0;
+    return IPCIO_CLOSED;
 }
 
 int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got)
 {
     struct iovec v[OS_PIECES_MAX];
     struct msghdr m = message(v, pieces, n);
-    for (;;) {
+    int st;
+    do {
         /* one place needs no message header, which costs a tenth of the call */
         ssize_t r = n == 1 ? recv((int)fd, pieces[0].bytes, pieces[0].size, MSG_DONTWAIT)
                            : recvmsg((int)fd, &m, MSG_DONTWAIT);
-        if (r > 0) {
-            *got = (size_t)r;
-            return 0;
+        st = received(r, got);
+    } while (st == IPCIO_INTERRUPTED);
+    return st;
+}
+
+/* How many descriptors came.  *first stays open, the others do not. */
+static int take_descriptors(struct msghdr *m, int *first)
+{
+    int n = 0, fd;
+    for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+        if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS) continue;
+        for (size_t at = CMSG_LEN(0); at + sizeof fd <= h->cmsg_len; at += sizeof fd) {
+            memcpy(&fd, (const char *)h + at, sizeof fd);
+            if (n++ == 0) *first = fd;
+            else os_close(fd);
         }
-        if (r == 0) {
-            errno = 0;
-            return IPCIO_CLOSED;
-        }
-        if (errno == EAGAIN) return IPCIO_WANT_READ;
-        if (errno != EINTR) return os__status();
     }
+    return n;
+}
+
+int os_receive_file(os_fd fd, const os_piece *pieces, int n, size_t *got, os_fd *file)
+{
+    struct iovec v[OS_PIECES_MAX];
+    struct msghdr m = message(v, pieces, n);
+    union {
+        struct cmsghdr align;
+        char room[CMSG_SPACE(sizeof(struct ucred)) + CMSG_LEN(sizeof(int))]; /* whoever made the socket may want the former */
+    } control;
+    m.msg_control = &control;
+    m.msg_controllen = sizeof control;
+    *file = OS_NONE;
+    int first = -1, st;
+    do st = received(recvmsg((int)fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC), got);
+    while (st == IPCIO_INTERRUPTED);
+    if (st != 0) return st;
+    int came = take_descriptors(&m, &first) + (m.msg_flags & MSG_CTRUNC ? 1 : 0);
+    *file = first >= 0 ? first : came ? OS_LOST : OS_NONE;
+    if (came <= 1) return 0;
+    os_close(*file);
+    *file = OS_NONE;
+    return IPCIO_PROTOCOL;
 }
 
 int os_stuff(os_fd fd)

@@ -84,7 +84,7 @@ int os_tcp_listen(os_endpoint *at, os_fd *fd)
 static int connect_status(void)
 {
     switch (errno) {
-    case ETIMEDOUT: case EHOSTUNREACH: case ENETUNREACH: case EADDRNOTAVAIL: case ECONNRESET: case EAFNOSUPPORT:
+    case ETIMEDOUT: case EHOSTUNREACH: case ENETUNREACH: case EADDRNOTAVAIL: case ECONNRESET: case EAFNOSUPPORT: case ENOTCONN:
         return IPCIO_MISSING;
     default:
         return os__status();
@@ -143,10 +143,14 @@ int os_tcp_tune(os_fd fd, unsigned keepalive)
 
 void os_tcp_finish(os_fd fd)
 {
-    enum { MOST = 64 }; /* then it is a peer who does not stop sending */
+    enum { MOST = 64, LITTLE = 16384 }; /* MOST: then it is a peer who does not stop sending */
     char rest[65536];
     int kept = errno;
+    ssize_t got = 0, all = 0;
     (void)shutdown((int)fd, SHUT_WR);
-    for (int i = 0; i < MOST && recv((int)fd, rest, sizeof rest, MSG_DONTWAIT) > 0; i++) continue;
+    for (int i = 0; i < MOST && (got = recv((int)fd, rest, sizeof rest, MSG_DONTWAIT)) > 0; i++) all += got;
+    /* A peer whose window is full is not told of the end for minutes, as nothing opens it any more; a reset tells. */
+    const struct linger none = {.l_onoff = 1, .l_linger = 0};
+    if (all > LITTLE) (void)setsockopt((int)fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
     errno = kept;
 }
