@@ -29,6 +29,8 @@
  *  \\.\pipe\NAME is pipe://NAME and \\.\mailslot\NAME is mailslot://NAME.  In a name '\' and '/' are the
  *  same.  "Local\" before a name means this user, which is the default.
  *
+ *  shm://name and pipe://name are different names.
+ *
  *  tcp://HOST:PORT, tcp://[IPv6]:PORT, or tcp://PORT for this machine alone (127.0.0.1).  Port 0 lets the system choose:
  *  see ipcio_server_address.  A HOST that is a name is looked up by the system, which may take longer than a timeout.
  *  fd://N takes over descriptor N, a stream socket that is connected (ipcio_connect) or listening (ipcio_listen): it is
@@ -37,7 +39,9 @@
  *
  *  option      value                    default    meaning
  *  limit       1 to 4294967295 bytes    67108864   longest message this side takes and sends
- *  buffer      1024 to 1073741824       65536      bytes read ahead; never limits a message
+ *  buffer      1024 to 1073741824                  bytes read ahead, else 65536; over shm those of each ring, which the
+ *                                                  client makes, else 28 KiB that grow to 4 MiB under a stream.  Never
+ *                                                  limits a message
  *  framing     message, line, raw       message    how messages are cut: see FRAMING
  *  text        utf-8, utf-16le          utf-8      utf-16le: the peer has that, this side UTF-8
  *  nul         0, 1                     0          1: the peer ends each message with a NUL

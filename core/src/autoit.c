@@ -197,7 +197,8 @@ static int create(int type, const char *resource, int block, ipcio_sleep *sleep,
     entry *e = *to = calloc(1, sizeof *e);
     if (!e) return ipcio__fail(IPCIO_NOMEMORY, "no memory for a connection");
     *e = (entry){.block = block != 0, .sleep = sleep, .context = context};
-    (void)snprintf(e->options, sizeof e->options, "buffer=%d", bufsize);
+    /* The usual size asks for nothing special: shared memory then grows as it needs. */
+    if (bufsize != IPCIO_DEFAULT_BUFSIZE) (void)snprintf(e->options, sizeof e->options, "buffer=%d", bufsize);
     int st = make_address(type, resource, &e->address);
     if (st != 0) destroy(e);
     return st;
