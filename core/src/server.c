@@ -158,8 +158,9 @@ static int hand_out(ipcio_server *s, ipcio_conn *c, ipcio_conn **conn)
     while (*stranger && *stranger != c) stranger = &(*stranger)->next;
     bool known = *stranger == c;
     int st = c->transport->greeted(c);
-    /* Want of memory may pass.  Who has gone, or breaks the rules, is handed out, and reading tells it. */
-    bool later = st > 0 || st == IPCIO_NOMEMORY, out = !later && st != IPCIO_DENIED;
+    /* Want of memory or descriptors may pass.  Who has gone, or breaks the rules, is handed out, and reading tells it. */
+    bool later = st > 0 || st == IPCIO_NOMEMORY || st == IPCIO_FULL, out = !later && st != IPCIO_DENIED;
+    if (st == IPCIO_FULL) st = IPCIO_SYSTEM;
     if (later && st < 0) {
         s->faulty = true;
         os_bell_ring(s->bell);

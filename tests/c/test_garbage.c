@@ -1,5 +1,6 @@
 /* test_garbage.c - peers that break the rules: raw sockets that write rubbish, half a frame, wrong lengths.
  * They lose their connection, and nobody else notices.  The bytes are those of core/src/channel/message.c. */
+#define BYTE_STREAMS_ONLY true
 #include "../faults/faults.h"
 
 #define LE0 "\0\0\0\0"

@@ -69,15 +69,15 @@ static inline int plain_socket(const char *address, bool serve)
     socklen_t size = tcp ? sizeof port : sizeof local;
     const int on = 1;
     int fd = socket(name->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const char *path = address + strlen("pipe://");
+    const char *path = strstr(address, "://") + 3;
     CHECK(fd >= 0);
     if (tcp) {
         port.sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1));
         CHECK(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0);
     } else { /* a name of letters, digits and '-' is that of its file */
         bool named = *path != '/';
-        int n = snprintf(local.sun_path, sizeof local.sun_path, "%s%s%s%s", named ? getenv("IPCIO_DIR") : "",
-                         named ? "/" : "", path, named ? ".pipe" : "");
+        int n = snprintf(local.sun_path, sizeof local.sun_path, "%s%s%s%s%.*s", named ? getenv("IPCIO_DIR") : "",
+                         named ? "/" : "", path, named ? "." : "", named ? (int)(path - address) - 3 : 0, address);
         CHECK(n < (int)sizeof local.sun_path);
     }
     CHECK(serve ? bind(fd, name, size) == 0 && listen(fd, 16) == 0 : connect(fd, name, size) == 0);
@@ -176,13 +176,19 @@ static inline void take_arguments(int argc, char **argv)
         }
 }
 
+/* Defined as true by a program that writes bytes of its own to a connection's socket. */
+#ifndef BYTE_STREAMS_ONLY
+#define BYTE_STREAMS_ONLY false
+#endif
+
 /* Sets `transport` to the next that the tests are to run over: of itself those whose addresses are new_address()'s. */
 static inline bool next_transport(void)
 {
     static size_t next;
     const char *const *all = ipcio_transports();
     for (; all[next] != NULL && next < COUNT(chosen); next++)
-        if ((chosen[next] || !any_chosen) && (strcmp(all[next], "pipe") == 0 || is_tcp(all[next]))) {
+        if ((chosen[next] || !any_chosen) && (strcmp(all[next], "pipe") == 0 || is_tcp(all[next]) ||
+                                              (strcmp(all[next], "shm") == 0 && !BYTE_STREAMS_ONLY))) {
             transport = all[next++];
             return true;
         }

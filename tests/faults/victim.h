@@ -474,7 +474,7 @@ static inline void play_everywhere(bool serves, bool faulty, void (*sweep)(void)
     signal(SIGALRM, on_alarm);
     play_both_sides(new_address(), serves, faulty, sweep);
     if (!is_tcp(transport))
-        play_both_sides(at_path(fresh_path()), serves, faulty, sweep);
+        play_both_sides(text_of("%s://%s", transport, fresh_path()), serves, faulty, sweep);
 }
 
 #endif

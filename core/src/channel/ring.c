@@ -69,16 +69,16 @@ static void start_again(ring_writer *w, uint32_t need)
 {
     w->tail = w->last;
     w->bound = w->size[w->segment];
-    if (w->offset != 0 && w->last_offset / RING_UNIT > need) new_epoch(w, w->last_offset);
+    if (w->offset != 0 && w->last_offset / RING_UNIT >= need) new_epoch(w, w->last_offset);
 }
 
-/* Whether a frame of `need` units fits, maybe at the front; else how much may be in use for it.  Behind each frame there is
- * room for one unit more, which ring_move needs. */
+/* Whether a frame of `need` units fits, maybe at the front; else how much may be in use for it.  One unit stays
+ * free, for ring_move. */
 static bool fits(ring_writer *w, uint32_t need)
 {
     uint32_t size = w->size[w->segment] / RING_UNIT, free = size - used(w), rest = (w->bound - w->offset) / RING_UNIT;
     bool bounded = w->bound != w->size[w->segment];
-    if (rest >= need + bounded && free > need) return true;
+    if (rest >= need && free > need) return true;
     if (need > size) return false;
     if (free == size) {
         new_epoch(w, w->size[w->segment]);
@@ -95,7 +95,7 @@ static bool fits(ring_writer *w, uint32_t need)
 uint8_t *ring_reserve(ring_writer *w, uint32_t payload, uint32_t seen, bool *broken)
 {
     uint32_t need = span(payload);
-    if (seen == w->at && seen != w->stale && w->tail != w->at && w->tail != w->last) start_again(w, need);
+    if (ring_all_seen(w, seen) && w->tail != w->at && w->tail != w->last) start_again(w, need);
     if (!fits(w, need)) {
         *broken = !see_tail(w);
         if (between(w->tail, seen) > used(w)) w->stale = seen;
@@ -108,6 +108,11 @@ bool ring_has_room(const ring_writer *w)
 {
     uint32_t in_use = between(atomic_load_explicit(&w->words->tail, memory_order_seq_cst) & COUNT_MASK, w->at);
     return in_use <= w->most || between(w->word, w->at) < in_use; /* the latter is impossible, which ring_reserve says */
+}
+
+bool ring_past(ring_writer *w)
+{
+    return see_tail(w) && between(w->begun, w->at) >= used(w);
 }
 
 bool ring_move(ring_writer *w, uint32_t segment)
@@ -124,7 +129,7 @@ bool ring_move(ring_writer *w, uint32_t segment)
 
 bool ring_return(ring_writer *w, uint32_t segment, uint32_t seen)
 {
-    if (seen != w->at || between(w->last, w->at) > w->size[segment] / RING_UNIT / 2) return false;
+    if (!ring_all_seen(w, seen) || between(w->last, w->at) > w->size[segment] / RING_UNIT / 2) return false;
     w->tail = w->last;
     w->segment = segment;
     new_epoch(w, w->size[segment]);

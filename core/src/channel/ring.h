@@ -97,6 +97,15 @@ void ring_commit(ring_writer *w, uint32_t payload);
  * used each bit at once would wait for each. */
 bool ring_has_room(const ring_writer *w);
 
+/* Whether the reader has read all: `seen` says so, and is news. */
+static inline bool ring_all_seen(const ring_writer *w, uint32_t seen)
+{
+    return seen == w->at && seen != w->stale;
+}
+
+/* Whether the reader looks at no frame any more that lies before the epoch or the segment. */
+bool ring_past(ring_writer *w);
+
 /* Goes on in another segment, if there is room to say so. */
 bool ring_move(ring_writer *w, uint32_t segment);
 

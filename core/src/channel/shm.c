@@ -152,15 +152,23 @@ static int make_memory(shm_conn *c)
 
 static int over(shm_conn *c, int status, const char *why);
 
+/* What may pass is tried again; the rest is of the client's making. */
+static int not_mapped(shm_conn *c, int st)
+{
+    if (st != IPCIO_NOMEMORY && st != IPCIO_SYSTEM) return over(c, IPCIO_PROTOCOL, "the peer's memory cannot be mapped");
+    return ipcio__fail_os(IPCIO_NOMEMORY, "%s: cannot map the client's memory", c->conn.base.text);
+}
+
 /* A server's, from what came with the greeting. */
 static int take_memory(shm_conn *c)
 {
     static const char other[] = "the peer is no ipcio of this version, or broken";
-    static const char full[] = "its memory could not be taken over, for lack of address space";
     uint64_t size;
     void *at;
-    if (os_memory_size(c->memory, &size) != 0 || size < PAGE) return over(c, IPCIO_PROTOCOL, other);
-    if (os_memory_map(c->memory, 0, PAGE, &at) != 0) return over(c, IPCIO_CLOSED, full);
+    int st = os_memory_size(c->memory, &size);
+    if (st == IPCIO_INVALID || (st == 0 && size < PAGE)) return over(c, IPCIO_PROTOCOL, other);
+    if (st == 0) st = os_memory_map(c->memory, 0, PAGE, &at);
+    if (st != 0) return not_mapped(c, st);
     control told;
     memcpy(&told, at, sizeof told);
     os_memory_unmap(at, PAGE);
@@ -169,7 +177,7 @@ static int take_memory(shm_conn *c)
         size != large_at(2, told.small, told.large))
         return over(c, IPCIO_PROTOCOL, other);
     c->mapped = PAGE + 2 * (size_t)told.small;
-    if (os_memory_map(c->memory, 0, c->mapped, &at) != 0) return over(c, IPCIO_CLOSED, full);
+    if ((st = os_memory_map(c->memory, 0, c->mapped, &at)) != 0) return not_mapped(c, st);
     c->control = at;
     atomic_store_explicit(&c->conn.peer_limit, told.limit, memory_order_relaxed);
     set_up(c, told.small, told.large);
@@ -181,11 +189,11 @@ static int take_memory(shm_conn *c)
 /* Takes in what the socket has, which says only: look. */
 static void drain(shm_conn *c)
 {
-    uint8_t bytes[512];
+    uint8_t bytes[4096];
     size_t got = sizeof bytes;
     int st = 0;
     while (st == 0 && got == sizeof bytes) st = os_receive(c->fd, &(os_piece){bytes, sizeof bytes}, 1, &got);
-    if (st < 0) atomic_store_explicit(&c->gone, true, memory_order_release);
+    if (st == IPCIO_CLOSED) atomic_store_explicit(&c->gone, true, memory_order_release);
 }
 
 static bool peer_ended(shm_conn *c)
@@ -197,11 +205,16 @@ static bool peer_ended(shm_conn *c)
 /* After a full barrier: wakes the peer's reader, should it sleep. */
 static void ring_bell(shm_conn *c)
 {
+    enum { ATTEMPTS = 100 };
     static const char bell[1];
     size_t sent;
+    int st = IPCIO_SYSTEM;
     if (!(atomic_load_explicit(theirs(c), memory_order_seq_cst) & SLEEPS)) return;
     atomic_fetch_and_explicit(theirs(c), ~(uint32_t)SLEEPS, memory_order_relaxed);
-    (void)os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent); /* a full one is readable already */
+    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
+        st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);
+    /* A socket that takes no more is readable.  One that cannot be used any more tells at least that. */
+    if (st < 0) os_shutdown(c->fd);
 }
 
 /* After a full barrier: wakes the peer's writer, should it wait for room. */
@@ -223,7 +236,10 @@ static int over(shm_conn *c, int status, const char *why)
 {
     c->in.ended = status;
     c->in.why = why;
-    if (status == IPCIO_PROTOCOL) os_shutdown(c->fd);
+    if (status == IPCIO_PROTOCOL) {
+        os_shutdown(c->fd);
+        atomic_store_explicit(&c->gone, true, memory_order_release);
+    }
     return ended(c);
 }
 
@@ -395,7 +411,7 @@ static bool grow(shm_conn *c)
 {
     ring_writer *w = &c->out.ring;
     size_t at = large_at(c->me, w->size[0], w->size[1]);
-    if (w->segment == 1 || w->size[1] == 0 || ++c->out.full < GROW || os_memory_reserve(c->memory, at, w->size[1]) != 0 ||
+    if (w->segment == 1 || w->size[1] == 0 || ++c->out.full < GROW || (c->out.left && !ring_past(w)) || os_memory_reserve(c->memory, at, w->size[1]) != 0 ||
         map_large(c, c->me, &w->memory[1]) != 0 || !ring_move(w, 1))
         return false;
     c->out.left = false;
@@ -404,7 +420,7 @@ static bool grow(shm_conn *c)
 
 /* The reader has seen all.  Leaves the larger segment when a stream has become a conversation, and gives its memory back when
  * the reader has seen a frame behind its last one. */
-static void shrink(shm_conn *c, uint32_t size)
+static void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
 {
     ring_writer *w = &c->out.ring;
     if (w->segment == 0) {
@@ -413,7 +429,7 @@ static void shrink(shm_conn *c, uint32_t size)
         return;
     }
     c->out.calm = size <= w->size[0] / 8 ? c->out.calm + 1 : 0;
-    if (c->out.calm < CALM || !ring_return(w, 0, w->at)) return;
+    if (c->out.calm < CALM || !ring_return(w, 0, theirs)) return;
     c->out.calm = c->out.full = 0;
     c->out.left = true;
 }
@@ -445,10 +461,10 @@ static void copy(ring_writer *w, uint8_t *to, const uint8_t *data, uint32_t size
 static int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_t size, uint32_t kind)
 {
     ring_writer *w = &c->out.ring;
-    uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_acquire), before = w->at;
-    bool broken = false;
+    uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_acquire);
+    bool broken = false, awaited = ring_all_seen(w, theirs);
     uint8_t *to;
-    if ((w->segment == 1 || c->out.left) && theirs == before) shrink(c, size);
+    if (awaited && (w->segment == 1 || c->out.left)) shrink(c, size, theirs);
     while (!(to = ring_reserve(w, size, theirs, &broken)) && !broken) {
         if (grow(c)) continue;
         if (peer_ended(c)) return closed(c);
@@ -463,7 +479,7 @@ static int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_
     if (!c->out.begun) kind |= RING_FIRST;
     if (m->answer) kind |= RING_ANSWER;
     ring_begin(w, size, kind, (uint32_t)m->length, m->call, atomic_load_explicit(&c->ours, memory_order_acquire));
-    copy(w, to, data, size, size > STEP && size <= STEPS_MOST && theirs == before);
+    copy(w, to, data, size, awaited && size > STEP && size <= STEPS_MOST);
     ring_commit(w, size);
     ring_bell(c);
     return 0;
@@ -529,7 +545,7 @@ static bool shm_settle(ipcio_conn *base, int want)
     if (want == IPCIO_WANT_WRITE && !c->out.starved) return false;
     if (news(c, want)) return true;
     if (want == IPCIO_WANT_READ) drain(c);
-    else if (os_stuff(c->fd) != 0) atomic_store_explicit(&c->gone, true, memory_order_release);
+    else if (os_stuff(c->fd) == IPCIO_CLOSED) atomic_store_explicit(&c->gone, true, memory_order_release);
     atomic_fetch_or_explicit(mine(c), want == IPCIO_WANT_READ ? SLEEPS : WAITS, memory_order_seq_cst);
     return news(c, want);
 }
@@ -582,15 +598,14 @@ static int shm_greeted(ipcio_conn *base)
     if (c->in.ended) return ended(c);
     char greeting[sizeof magic];
     size_t got = 0;
-    os_fd memory = OS_NONE;
-    int st = os_receive_file(c->fd, &(os_piece){greeting, sizeof greeting}, 1, &got, &memory);
+    /* It stays in the socket, should there be no descriptor left: then it is taken later. */
+    int st = c->memory == OS_NONE ? os_peek_file(c->fd, &(os_piece){greeting, sizeof greeting}, &got, &c->memory) : 0;
     if (st > 0) return st;
-    if (st == IPCIO_CLOSED) return over(c, st, "the peer has closed the connection");
+    if (st == IPCIO_CLOSED || (got == 0 && os_ended(c->fd))) return over(c, IPCIO_CLOSED, "the peer has closed the connection");
     if (st == IPCIO_PROTOCOL) return over(c, st, strange);
-    if (st != 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
-    if (memory == OS_LOST) return over(c, IPCIO_CLOSED, "its memory could not be taken over, for lack of descriptors");
-    c->memory = memory;
-    if (memory == OS_NONE || got != sizeof greeting || memcmp(greeting, magic, sizeof magic) != 0)
+    if (st != 0) return ipcio__fail_os(IPCIO_FULL, "%s: no descriptor for a client's memory", base->base.text);
+    if (got != 0) drain(c);
+    if (c->memory == OS_NONE || (got != 0 && (got != sizeof greeting || memcmp(greeting, magic, sizeof magic) != 0)))
         return over(c, IPCIO_PROTOCOL, strange);
     know_peer(c);
     return take_memory(c);

@@ -45,8 +45,8 @@ typedef struct transport {
     /* MISSING: nobody has the name now; side[WANT_READ] then tells when to look again.  DENIED INVALID ... */
     int (*connect)(ipcio_conn *c);
 
-    /* Whether the client that accept took in has introduced itself: 0, WANT_READ, DENIED: it may not come in, or an error,
-     * after which reading tells it again. */
+    /* Whether the client that accept took in has introduced itself: 0, WANT_READ, DENIED: it may not come in, NOMEMORY
+     * or FULL (no descriptor is left): it is asked again, or an error, after which reading tells it again. */
     int (*greeted)(ipcio_conn *c);
 
     /* Reading a message: start; then view, or take until all of it came; then end.

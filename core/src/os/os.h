@@ -135,6 +135,8 @@ int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got);
 #define OS_LOST ((os_fd)-2)
 int os_send_file(os_fd fd, const os_piece *pieces, int n, os_fd file, size_t *sent);
 int os_receive_file(os_fd fd, const os_piece *pieces, int n, size_t *got, os_fd *file);
+/* The same, but leaves both for the next receive; SYSTEM: there is no room. */
+int os_peek_file(os_fd fd, const os_piece *piece, size_t *got, os_fd *file);
 
 /* Ends both directions for both sides and wakes whoever waits; the descriptor stays. */
 void os_shutdown(os_fd fd);

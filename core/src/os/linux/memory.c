@@ -41,9 +41,9 @@ int os_memory_size(os_fd memory, uint64_t *size)
 {
     struct stat s;
     int seals = fcntl((int)memory, F_GET_SEALS);
-    if (seals < 0 || (seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW) ||
-        fstat((int)memory, &s) != 0)
-        return IPCIO_INVALID;
+    if (seals < 0 && (errno == EINVAL || errno == EBADF)) return IPCIO_INVALID; /* a file of another sort */
+    if (seals < 0 || fstat((int)memory, &s) != 0) return os__status();
+    if ((seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != (F_SEAL_SHRINK | F_SEAL_GROW)) return IPCIO_INVALID;
     *size = (uint64_t)s.st_size;
     return 0;
 }

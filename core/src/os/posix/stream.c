@@ -137,7 +137,7 @@ static int take_descriptors(struct msghdr *m, int *first)
     return n;
 }
 
-int os_receive_file(os_fd fd, const os_piece *pieces, int n, size_t *got, os_fd *file)
+static int receive_file(os_fd fd, const os_piece *pieces, int n, int flags, size_t *got, os_fd *file)
 {
     struct iovec v[OS_PIECES_MAX];
     struct msghdr m = message(v, pieces, n);
@@ -149,7 +149,7 @@ int os_receive_file(os_fd fd, const os_piece *pieces, int n, size_t *got, os_fd 
     m.msg_controllen = sizeof control;
     *file = OS_NONE;
     int first = -1, st;
-    do st = received(recvmsg((int)fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC), got);
+    do st = received(recvmsg((int)fd, &m, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC), got);
     while (st == IPCIO_INTERRUPTED);
     if (st != 0) return st;
     int came = take_descriptors(&m, &first) + (m.msg_flags & MSG_CTRUNC ? 1 : 0);
@@ -158,6 +158,20 @@ int os_receive_file(os_fd fd, const os_piece *pieces, int n, size_t *got, os_fd 
     os_close(*file);
     *file = OS_NONE;
     return IPCIO_PROTOCOL;
+}
+
+int os_receive_file(os_fd fd, const os_piece *pieces, int n, size_t *got, os_fd *file)
+{
+    return receive_file(fd, pieces, n, 0, got, file);
+}
+
+int os_peek_file(os_fd fd, const os_piece *piece, size_t *got, os_fd *file)
+{
+    int st = receive_file(fd, piece, 1, MSG_PEEK, got, file);
+    if (st != 0 || *file != OS_LOST) return st;
+    *file = OS_NONE;
+    errno = EMFILE;
+    return IPCIO_SYSTEM;
 }
 
 int os_stuff(os_fd fd)
