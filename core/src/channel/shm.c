@@ -21,7 +21,7 @@ enum {
     CALM = 1000,          /* and back after so many short messages that were read one by one */
     STEP = 4096,          /* bytes of a long frame that are shown at once, while the reader waits */
     STEPS_MOST = 1 << 17, /* longer ones are shown whole */
-    SILENCE = 64,         /* frames, after which one looks whether a peer that tells nothing lives */
+    SILENCE = 4000000,    /* nanoseconds, after which one looks whether a peer that tells nothing lives */
     PACE = 32             /* pauses before a reader of a stream looks again */
 };
 
@@ -78,8 +78,8 @@ typedef struct {
         unsigned full;  /* how many times there was no room */
         unsigned calm;  /* short frames in a row that the larger segment held for nothing */
         bool left;      /* it is not used any more, but the reader may still look at its last frame */
-        unsigned unheard; /* frames since the peer gave a sign, */
-        uint32_t sign;    /* which changes this */
+        uint32_t heard; /* `theirs` when it wrote last */
+        int64_t lived;  /* when the peer was looked for */
     } out;
 } shm_conn;
 
@@ -213,8 +213,9 @@ static void ring_bell(shm_conn *c)
     atomic_fetch_and_explicit(theirs(c), ~(uint32_t)SLEEPS, memory_order_relaxed);
     for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
         st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);
-    /* A socket that takes no more is readable.  One that cannot be used any more tells at least that. */
-    if (st < 0) os_shutdown(c->fd);
+    if (st >= 0) return; /* a socket that takes no more is readable */
+    atomic_store_explicit(&c->gone, true, memory_order_release);
+    os_shutdown(c->fd); /* which wakes the peer, and it reads all that was written so far */
 }
 
 /* After a full barrier: wakes the peer's writer, should it wait for room. */
@@ -304,7 +305,7 @@ static int whole_frame(shm_conn *c)
         const volatile uint8_t *from = f->payload;
         for (; fetched < f->here; fetched += 64) (void)from[fetched];
         if (ring_look_again(&c->in.ring, f) < 0) return over(c, IPCIO_PROTOCOL, rubbish);
-        if (i < 4096) {
+        if (i < 4096 || f->here == f->size) {
             os_relax();
             continue;
         }
@@ -434,17 +435,19 @@ static void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
     c->out.left = true;
 }
 
-/* Looks now and then whether a peer lives that gives no sign. */
+/* Looks now and then whether a peer lives that has written nothing since this side wrote. */
 static bool peer_lives(shm_conn *c)
 {
+    uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_relaxed);
     if (peer_ended(c)) return false;
-    if (++c->out.unheard < SILENCE) return true;
-    uint32_t sign = atomic_load_explicit(&c->theirs, memory_order_relaxed) +
-                    atomic_load_explicit(&c->out.ring.words->tail, memory_order_relaxed);
-    c->out.unheard = 0;
-    if (sign == c->out.sign) return !os_ended(c->fd);
-    c->out.sign = sign;
-    return true;
+    if (theirs != c->out.heard) {
+        c->out.heard = theirs;
+        return true;
+    }
+    int64_t now = os_now_coarse();
+    if (now - c->out.lived < SILENCE) return true;
+    c->out.lived = now;
+    return !os_ended(c->fd);
 }
 
 /* Copies a long frame bit by bit when the reader waits for it, so that it can fetch one while the next is copied. */

@@ -22,6 +22,7 @@ const char *os_error_text(int error);
 
 /* Nanoseconds of a clock that only goes forward. */
 int64_t os_now(void);
+int64_t os_now_coarse(void); /* some milliseconds behind, and cheaper */
 
 /* A pause of some tens of cycles inside a spinning loop. */
 void os_relax(void);

@@ -36,11 +36,25 @@ int os__status(void)
     }
 }
 
-int64_t os_now(void)
+static int64_t now(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+int64_t os_now(void)
+{
+    return now(CLOCK_MONOTONIC);
+}
+
+int64_t os_now_coarse(void)
+{
+#ifdef CLOCK_MONOTONIC_COARSE
+    return now(CLOCK_MONOTONIC_COARSE);
+#else
+    return now(CLOCK_MONOTONIC);
+#endif
 }
 
 void os_relax(void)
