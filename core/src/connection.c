@@ -452,7 +452,8 @@ static int check_file(ipcio_conn *c)
 
 static void begin_message(ipcio_conn *c, uint64_t length, uint32_t call)
 {
-    uint32_t answers = call ? 0 : atomic_exchange_explicit(&c->answering, 0, memory_order_relaxed);
+    uint32_t answers = call ? 0 : atomic_load_explicit(&c->answering, memory_order_relaxed);
+    if (answers) answers = atomic_exchange_explicit(&c->answering, 0, memory_order_relaxed);
     c->out.m = (message){.length = length, .call = call ? call : answers, .answer = answers != 0};
     c->out.done = 0;
     c->out.data = NULL;

@@ -140,6 +140,12 @@ static inline bool ring_arrived(const ring_reader *r)
     return atomic_load_explicit(&r->words->head, memory_order_seq_cst) != r->head;
 }
 
+/* Units that were published and not passed. */
+static inline uint32_t ring_published(const ring_reader *r)
+{
+    return (atomic_load_explicit(&r->words->head, memory_order_relaxed) - r->at) & ((1u << RING_COUNT_BITS) - 1);
+}
+
 /* Asks for the cache lines where the next frame of a conversation will lie: so they come together with the head's, and not
  * after it. */
 static inline void ring_fetch(const ring_reader *r)

@@ -22,7 +22,9 @@ enum {
     STEP = 4096,          /* bytes of a long frame that are shown at once, while the reader waits */
     STEPS_MOST = 1 << 17, /* longer ones are shown whole */
     SILENCE = 4000000,    /* nanoseconds, after which one looks whether a peer that tells nothing lives */
-    PACE = 32             /* pauses before a reader of a stream looks again */
+    PACE_LEAST = 32,      /* pauses before a reader of a stream looks again, */
+    PACE_MOST = 1024,
+    PACE_MANY = 256       /* when so many units came during the last one */
 };
 
 enum { SLEEPS = 1, WAITS = 2, CLOSED = 4 }; /* of a side: its reader, its writer, itself */
@@ -67,6 +69,7 @@ typedef struct {
         uint64_t got;     /* bytes of it in frames before this one */
         uint32_t taken;   /* bytes of this frame */
         bool waits;       /* WANT_READ was answered last */
+        int pace;         /* pauses before the next look */
         int ended;
         const char *why;
     } in;
@@ -79,6 +82,7 @@ typedef struct {
         unsigned calm;  /* short frames in a row that the larger segment held for nothing */
         bool left;      /* it is not used any more, but the reader may still look at its last frame */
         uint32_t heard; /* `theirs` when it wrote last */
+        unsigned unheard; /* writes since, and */
         int64_t lived;  /* when the peer was looked for */
     } out;
 } shm_conn;
@@ -440,7 +444,7 @@ static bool peer_lives(shm_conn *c)
 {
     uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_relaxed);
     if (peer_ended(c)) return false;
-    if (theirs != c->out.heard) {
+    if (theirs != c->out.heard || ++c->out.unheard % 4 != 0) { /* the clock costs as much as all the rest */
         c->out.heard = theirs;
         return true;
     }
@@ -533,12 +537,21 @@ static bool news(shm_conn *c, int want)
     return want == IPCIO_WANT_READ ? ring_arrived(&c->in.ring) : ring_has_room(&c->out.ring);
 }
 
+/* Who reads a stream pauses before it looks: looking takes the line of the head from the writer, and reading what was just
+ * written takes the others.  The more has come in a pause, the longer the next: then the two are far enough apart. */
+static void pace(shm_conn *c)
+{
+    for (int i = 0; i < c->in.pace; i++) os_relax();
+    uint32_t came = ring_published(&c->in.ring);
+    if (came > PACE_MANY) c->in.pace = c->in.pace * 2 < PACE_MOST ? c->in.pace * 2 : PACE_MOST;
+    else if (came < PACE_MANY / 4) c->in.pace = c->in.pace / 2 > PACE_LEAST ? c->in.pace / 2 : PACE_LEAST;
+}
+
 static bool shm_arrived(ipcio_conn *base, int want)
 {
     shm_conn *c = shm_of(base);
-    bool streams = atomic_load_explicit(&c->streak, memory_order_relaxed) > 1;
-    for (int i = 0; want == IPCIO_WANT_READ && streams && i < PACE; i++) os_relax();
-    if (want == IPCIO_WANT_READ && !streams) ring_fetch(&c->in.ring);
+    if (want == IPCIO_WANT_READ && atomic_load_explicit(&c->streak, memory_order_relaxed) > 1) pace(c);
+    else if (want == IPCIO_WANT_READ) ring_fetch(&c->in.ring);
     return news(c, want);
 }
 
