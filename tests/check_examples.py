@@ -106,14 +106,22 @@ def greeters(greeter):
 
 
 def page(name, folder):
-    """The programs of a page.  What listens is asked by the greeter's clients, what connects asks serve.lua."""
+    """The programs of a page.  What listens is asked by the greeter's clients, what connects asks serve.lua; and what
+    listens at another address is asked by the program behind it."""
     text = (ROOT / name).read_text(encoding="utf-8")
+    server = None  # of the next program
     for number, (language, code) in enumerate(re.findall(r"^```(lua|python)\n(.*?)^```", text, re.M | re.S), 1):
         program = folder / f"{number}.{'py' if language == 'python' else language}"
         program.write_text(code, encoding="utf-8")
         what = f"{name}: program {number}, {language}"
         address = "pipe://greeter"
-        if re.search(r"\.(serve|listen|InitConnection)\(", code):
+        listens = re.search(r"\.(serve|listen|InitConnection)\(", code)
+        if server:
+            converse(f"{what}, and the one before it", lambda: Program(server), [lambda: Program(program)], None)
+            server = None
+        elif listens and "greeter" not in code and "InitConnection" not in code:
+            server = program
+        elif listens:
             for client in "greeter_client.lua", "greeter_client.py":
                 converse(f"{what}, and {client}", lambda: Program(program), [lambda: Program(client, address)],
                          GREETED, for_ever=bool(re.search(r"\b(ipcio|aio)\.serve\(", code)))

@@ -67,6 +67,7 @@ struct rig {
     const uint8_t *held;             /* the payload of the frame passed last, while somebody reads it */
     struct frame held_frame;
     uint32_t full;                   /* bytes of the frame that found no room; UINT32_MAX: none */
+    bool left;                       /* the reader may still look into the larger segment, which the writer has left */
 };
 
 static struct rig rig;
@@ -229,18 +230,25 @@ static bool write_frame(uint32_t size)
     return true;
 }
 
-/* Goes on in the larger segment, or back, as far as the ring lets it; leaves the writer ready to write. */
+/* Goes on in the larger segment, or back, as far as the ring lets it; leaves the writer ready to write.  Who has gone
+ * back may not write there again, and the memory is not given back, before the reader is past it. */
 static bool move_on(void)
 {
+    bool moved;
+    if (rig.left && !ring_past(&rig.w))
+        return false;
+    if (rig.left)
+        memset(rig.segment[1], 0, rig.size[1]);
+    rig.left = false;
     if (rig.w.segment == 0) {
         rig.w.memory[1] = rig.segment[1];
-        if (!ring_move(&rig.w, 1))
-            return false;
-    } else if (!ring_return(&rig.w, 0, rig.seen)) {
-        return false;
+        moved = ring_move(&rig.w, 1);
+    } else {
+        moved = rig.left = ring_return(&rig.w, 0, rig.seen);
     }
-    rig.full = UINT32_MAX;
-    return true;
+    if (moved)
+        rig.full = UINT32_MAX;
+    return moved;
 }
 
 static uint32_t any_size(void)

@@ -1160,7 +1160,7 @@ static void test_fork(void **state)
 
 /* ---------------------------------------------------------------------------------- what the system refuses */
 
-static struct rlimit lower(int what, rlim_t to)
+static struct rlimit lower(__rlimit_resource_t what, rlim_t to)
 {
     struct rlimit before, now;
     CHECK(getrlimit(what, &before) == 0);
@@ -1209,7 +1209,7 @@ static void test_no_descriptor_for_the_memory(void **state)
 static void test_no_memory_for_a_client(void **state)
 {
     static const struct {
-        int what;
+        __rlimit_resource_t what;
         bool descriptors; /* `left` counts from the next; else bytes */
         rlim_t left;
         int status;

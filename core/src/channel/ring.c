@@ -64,12 +64,14 @@ static void new_epoch(ring_writer *w, uint32_t bound)
     w->begun = w->at;
 }
 
-/* The reader has seen all, and may still look at the last frame.  If that leaves room at the front, an epoch begins. */
+/* The reader has seen all, and may still look at the last frame.  If that leaves room at the front, an epoch begins.  Not for
+ * a long frame: that many lines are better written where the reader's cache has lost them since the last round. */
 static void start_again(ring_writer *w, uint32_t need)
 {
+    enum { SHORT = 2048 / RING_UNIT };
     w->tail = w->last;
     w->bound = w->size[w->segment];
-    if (w->offset != 0 && w->last_offset / RING_UNIT >= need) new_epoch(w, w->last_offset);
+    if (need <= SHORT && w->offset != 0 && w->last_offset / RING_UNIT >= need) new_epoch(w, w->last_offset);
 }
 
 /* Whether a frame of `need` units fits, maybe at the front; else how much may be in use for it.  One unit stays

@@ -17,10 +17,13 @@ enum {
     PAGE = 4096,
     SMALL = 7 * PAGE,     /* a ring, unless the option `buffer` asks for another */
     LARGE = 4 << 20,      /* what it grows to */
-    GROW = 16,            /* after having been full so many times; */
+    GROW = 16,            /* after having been full, or given a frame of more than */
+    WIDE = 2048,          /* bytes, so many times in a */
+    MOMENT = 20000000,    /* of so many nanoseconds; */
     CALM = 1000,          /* and back after so many short messages that were read one by one */
-    STEP = 4096,          /* bytes of a long frame that are shown at once, while the reader waits */
-    STEPS_MOST = 1 << 17, /* longer ones are shown whole */
+    STEP = 4096,          /* bytes of a long frame that are shown at once, while the reader waits; */
+    STEPS_MOST = 1 << 14, /* of longer ones than these */
+    STRIDE = 1 << 16,     /* these: copied at once, a message as long as a cache would bypass it */
     SILENCE = 4000000,    /* nanoseconds, after which one looks whether a peer that tells nothing lives */
     PACE_LEAST = 32,      /* pauses before a reader of a stream looks again, */
     PACE_MOST = 1024,
@@ -78,7 +81,8 @@ typedef struct {
         bool begun;     /* a message's first frame is out and its last is not */
         bool abort_due; /* and it was given up */
         bool starved;   /* WANT_WRITE was answered last */
-        unsigned full;  /* how many times there was no room */
+        unsigned full;  /* how many times there was no room, or not as much as is good, */
+        int64_t since;  /* from then on */
         unsigned calm;  /* short frames in a row that the larger segment held for nothing */
         bool left;      /* it is not used any more, but the reader may still look at its last frame */
         uint32_t heard; /* `theirs` when it wrote last */
@@ -416,7 +420,13 @@ static bool grow(shm_conn *c)
 {
     ring_writer *w = &c->out.ring;
     size_t at = large_at(c->me, w->size[0], w->size[1]);
-    if (w->segment == 1 || w->size[1] == 0 || ++c->out.full < GROW || (c->out.left && !ring_past(w)) || os_memory_reserve(c->memory, at, w->size[1]) != 0 ||
+    if (w->segment == 1 || w->size[1] == 0) return false;
+    int64_t now = os_now_coarse();
+    if (c->out.full == 0 || now - c->out.since > MOMENT) {
+        c->out.since = now;
+        c->out.full = 0;
+    }
+    if (++c->out.full < GROW || (c->out.left && !ring_past(w)) || os_memory_reserve(c->memory, at, w->size[1]) != 0 ||
         map_large(c, c->me, &w->memory[1]) != 0 || !ring_move(w, 1))
         return false;
     c->out.left = false;
@@ -454,13 +464,15 @@ static bool peer_lives(shm_conn *c)
     return !os_ended(c->fd);
 }
 
-/* Copies a long frame bit by bit when the reader waits for it, so that it can fetch one while the next is copied. */
+/* Copies a long frame bit by bit.  The reader, when it waits for it, fetches one while the next is copied. */
 static void copy(ring_writer *w, uint8_t *to, const uint8_t *data, uint32_t size, bool awaited)
 {
+    const uint32_t step = size > STEPS_MOST ? STRIDE : awaited ? STEP : STEPS_MOST;
     uint32_t done = 0;
-    while (awaited && size - done > STEP) {
-        memcpy(to + done, data + done, STEP);
-        ring_show(w, done += STEP);
+    while (size - done > step) {
+        memcpy(to + done, data + done, step);
+        done += step;
+        if (awaited) ring_show(w, done);
     }
     if (size > done) memcpy(to + done, data + done, size - done);
 }
@@ -472,6 +484,7 @@ static int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_
     bool broken = false, awaited = ring_all_seen(w, theirs);
     uint8_t *to;
     if (awaited && (w->segment == 1 || c->out.left)) shrink(c, size, theirs);
+    if (size > WIDE && w->segment == 0) (void)grow(c);
     while (!(to = ring_reserve(w, size, theirs, &broken)) && !broken) {
         if (grow(c)) continue;
         if (peer_ended(c)) return closed(c);
@@ -486,7 +499,7 @@ static int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_
     if (!c->out.begun) kind |= RING_FIRST;
     if (m->answer) kind |= RING_ANSWER;
     ring_begin(w, size, kind, (uint32_t)m->length, m->call, atomic_load_explicit(&c->ours, memory_order_acquire));
-    copy(w, to, data, size, awaited && size > STEP && size <= STEPS_MOST);
+    copy(w, to, data, size, awaited);
     ring_commit(w, size);
     ring_bell(c);
     return 0;

@@ -187,7 +187,7 @@ int os_stuff(os_fd fd)
 bool os_ended(os_fd fd)
 {
     struct pollfd p = {.fd = (int)fd, .events = POLLRDHUP};
-    return poll(&p, 1, 0) != 0;
+    return poll(&p, 1, 0) > 0;
 }
 
 void os_shutdown(os_fd fd)
