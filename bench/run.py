@@ -5,6 +5,8 @@ What is compared, each time two processes of which both read every byte of every
              read all, and against ones whose reader spins
     Lua      against LuaSocket's
     Python   against bare sockets, and `pipe` against multiprocessing.connection
+    shm      in C against a bare ring in shared memory whose two sides spin and never sleep; in Lua and Python against
+             what these have: LuaSocket, multiprocessing.connection
 The bare ones frame nothing: who reads is told how long each message is.
 pinned: the client on processor 0, the server on 1.  Left alone, the system puts them now on two processors and now on
 one, and the figures tell rather what it did.  For C also awake: pinned, and a process that yields to every other keeps
@@ -33,13 +35,14 @@ from pathlib import Path
 HERE = Path(__file__).parent
 BENCH = os.environ.get("IPCIO_BENCH") or HERE.parent / "build/release/bench/bench"
 C, LUA, PYTHON = [BENCH], ["lua5.4", HERE / "bench.lua"], [sys.executable, HERE / "bench.py"]
-ADDRESSES = {"pipe": "pipe://bench", "tcp": "tcp://0"}
+ADDRESSES = {"pipe": "pipe://bench", "tcp": "tcp://0", "shm": "shm://bench"}
 
 SIZES = {"64 B": 64, "10 kB": 10000, "1 MiB": 1048576}
 LANGUAGES = {"C": C, "Lua": LUA, "Python": PYTHON}
 PEERS = [("C", "pipe", "socket-unix"), ("C", "tcp", "socket-tcp"),
          ("Lua", "pipe", "luasocket-unix"), ("Lua", "tcp", "luasocket-tcp"),
-         ("Python", "pipe", "socket-unix"), ("Python", "pipe", "multiprocessing"), ("Python", "tcp", "socket-tcp")]
+         ("Python", "pipe", "socket-unix"), ("Python", "pipe", "multiprocessing"), ("Python", "tcp", "socket-tcp"),
+         ("C", "shm", "limit"), ("Lua", "shm", "luasocket-unix"), ("Python", "shm", "multiprocessing")]
 SPINNING = [("C", "pipe", "spin-unix"), ("C", "tcp", "spin-tcp")]
 MODES = {"round trip": "pp", "stream": "stream"}
 CONDITIONS = {"pinned": (MODES, PEERS), "awake": (["round trip"], PEERS[:2] + SPINNING),
