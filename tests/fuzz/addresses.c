@@ -54,7 +54,7 @@ static bool check_options(const char *text, const char *opts)
     bool pipe = st == 0 && strcmp(a.scheme, "pipe") == 0 && !a.path;
     MUST(st == 0 || st == IPCIO_INVALID || st == IPCIO_UNSUPPORTED);
     if (st == 0) {
-        MUST(t != NULL && o.limit >= 1 && within(o.buffer, 1024, 1u << 30) && o.framing <= FRAMING_RAW);
+        MUST(t != NULL && o.limit >= 1 && (o.buffer == 0 || within(o.buffer, 1024, 1u << 30)) && o.framing <= FRAMING_RAW);
         MUST(o.text <= TEXT_UTF16LE && o.nul <= 1 && o.keepalive <= 32767 && o.access <= ACCESS_ALL);
     } else {
         MUST(ipcio_message()[0] != '\0');

@@ -210,20 +210,26 @@ static bool peer_ended(shm_conn *c)
            atomic_load_explicit(theirs(c), memory_order_seq_cst) & CLOSED;
 }
 
-/* After a full barrier: wakes the peer's reader, should it sleep. */
-static void ring_bell(shm_conn *c)
+static int closed(shm_conn *c)
+{
+    return ipcio__fail(IPCIO_CLOSED, "%s: the peer has closed the connection", c->conn.base.text);
+}
+
+/* After a full barrier: wakes the peer's reader, should it sleep.  CLOSED */
+static int ring_bell(shm_conn *c)
 {
     enum { ATTEMPTS = 100 };
     static const char bell[1];
     size_t sent;
     int st = IPCIO_SYSTEM;
-    if (!(atomic_load_explicit(theirs(c), memory_order_seq_cst) & SLEEPS)) return;
+    if (!(atomic_load_explicit(theirs(c), memory_order_seq_cst) & SLEEPS)) return 0;
     atomic_fetch_and_explicit(theirs(c), ~(uint32_t)SLEEPS, memory_order_relaxed);
     for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
         st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);
-    if (st >= 0) return; /* a socket that takes no more is readable */
+    if (st >= 0) return 0; /* a socket that takes no more is readable */
     atomic_store_explicit(&c->gone, true, memory_order_release);
     os_shutdown(c->fd); /* which wakes the peer, and it reads all that was written so far */
+    return closed(c);
 }
 
 /* After a full barrier: wakes the peer's writer, should it wait for room. */
@@ -410,11 +416,6 @@ static void shm_end(ipcio_conn *base)
 
 /* ------------------------------------------------------------------------------------------ writing */
 
-static int closed(shm_conn *c)
-{
-    return ipcio__fail(IPCIO_CLOSED, "%s: the peer has closed the connection", c->conn.base.text);
-}
-
 /* Goes on in the larger segment, where there is memory for it. */
 static bool grow(shm_conn *c)
 {
@@ -501,8 +502,7 @@ static int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_
     ring_begin(w, size, kind, (uint32_t)m->length, m->call, atomic_load_explicit(&c->ours, memory_order_acquire));
     copy(w, to, data, size, awaited);
     ring_commit(w, size);
-    ring_bell(c);
-    return 0;
+    return ring_bell(c);
 }
 
 static int shm_write(ipcio_conn *base, const message *m, const void *data, size_t n, bool last, size_t *taken)
