@@ -259,6 +259,9 @@ static void test_fork_in_the_middle(void **state)
     struct thread threads[4], serving, clients[2];
     ipcio_server *echo;
     (void)state;
+#if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer)
+    skip(); /* its allocator has locks that no fork takes: a child waits for ever for a thread that it does not have */
+#endif
     atomic_store(&messages, 0);
     atomic_store(&over, false);
     snprintf(address, sizeof address, "%s", new_address());
