@@ -2,6 +2,7 @@
 #include "helper.h"
 
 #include <grp.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
@@ -230,6 +231,16 @@ static void meet(ipcio_server *server, const char *address)
     ipcio_conn_free(peer);
 }
 
+/* A bare system knows no host by name, itself included. */
+static bool has_localhost(void)
+{
+    struct addrinfo *found = NULL;
+    bool has = getaddrinfo("localhost", "80", NULL, &found) == 0;
+    if (has)
+        freeaddrinfo(found);
+    return has;
+}
+
 static void test_port_0(void **state)
 {
     static const struct {
@@ -244,6 +255,7 @@ static void test_port_0(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
         ipcio_server *server;
+        if (strstr(cases[i].address, "localhost") && !has_localhost()) continue;
         OK(ipcio_listen(cases[i].address, NULL, &server));
         const char *real = ipcio_server_address(server);
         size_t n = strlen(cases[i].host);
@@ -251,7 +263,7 @@ static void test_port_0(void **state)
         assert_in_range(atol(real + n), 1, 65535);
         assert_string_equal(real + n, text_of("%ld", atol(real + n)));
         meet(server, real);
-        meet(server, text_of("tcp://localhost:%s", real + n));
+        if (has_localhost()) meet(server, text_of("tcp://localhost:%s", real + n));
         if (strcmp(cases[i].host, "tcp://localhost:") != 0) meet(server, text_of("tcp://%s", real + n));
         ipcio_server_free(server);
     }
