@@ -530,7 +530,8 @@ static int shm_write(ipcio_conn *base, const message *m, const void *data, size_
 static void shm_abort(ipcio_conn *base)
 {
     shm_conn *c = shm_of(base);
-    if (!c->out.begun) return;
+    /* The bell may have failed after the message's last frame: then nothing is to follow it. */
+    if (!c->out.begun || atomic_load_explicit(&c->gone, memory_order_acquire)) return;
     c->out.abort_due = put_frame(c, &(message){0}, NULL, 0, RING_ABORT) != 0;
     c->out.begun = c->out.abort_due;
 }
