@@ -413,17 +413,30 @@ int ipcio_take_file(ipcio_conn *c, intptr_t *file)
 
 /* ------------------------------------------------------------------------------------------ writing */
 
+/* Whether the peer has introduced itself; inside the reading side, which tells of errors. */
+static int greeting(ipcio_conn *c)
+{
+    int st = c->transport->greeted(c);
+    return st > 0 ? st : 0;
+}
+
 /* Waits until a peer that has to has told its limit, unless the message is so short that hardly a limit forbids it: who
  * connects to a server of his own thread may write before that accepts. */
 static int know_limit(ipcio_conn *c, uint64_t size, bool file)
 {
     enum { UNASKED = 4096 };
     if (!c->limit_comes || (size <= UNASKED && !file) || atomic_load_explicit(&c->peer_limit, memory_order_acquire)) return 0;
-    bool calling = c->calling != CALL_IDLE; /* which is inside the reading side already */
-    if (!calling && handle_enter(&c->base, IPCIO_WANT_READ) != 0) return 0; /* another thread reads, and learns it */
-    int st = c->transport->greeted(c);
-    if (!calling) handle_leave(&c->base, IPCIO_WANT_READ);
-    return st > 0 ? st : 0;
+    if (c->calling != CALL_IDLE) return greeting(c); /* inside the reading side already */
+    _Atomic bool *lent = &c->base.side[IPCIO_WANT_READ].lent;
+    atomic_store_explicit(lent, true, memory_order_relaxed);
+    int st = handle_enter(&c->base, IPCIO_WANT_READ);
+    if (st == 0) {
+        st = greeting(c);
+        handle_leave(&c->base, IPCIO_WANT_READ);
+    }
+    if (st > 0) return st;
+    atomic_store_explicit(lent, false, memory_order_release);
+    return 0; /* also if another thread reads, which will learn it */
 }
 
 static int check_size(ipcio_conn *c, uint64_t size, bool file)

@@ -51,22 +51,21 @@ end
 local function converse(loop, task, conn)
   local count = 0
   repeat
-    local request, message, code = finish(task, core.try_read, conn)
+    local request, _, code = finish(task, core.try_read, conn)
     if request then
       task.begun = true
       local answer = loop.handler(request, conn)
       if type(answer) == "string" then
-        message, code = select(2, finish(task, core.try_write, conn, answer))
-        if code == "closed" then code = nil end -- what else it had sent is not lost
+        local _, message, code = finish(task, core.try_write, conn, answer)
+        if code == "invalid" then return end -- the handler has closed it
+        if code and code ~= "closed" then error(message, 0) end -- after "closed" what else it had sent is not lost
       elseif answer ~= nil then
         error(("the handler answered a %s; a string or nil is needed"):format(type(answer)), 0)
       end
       task.begun = false
-    elseif code == "toobig" then -- dropped, and the client goes on
-      code = nil
+    elseif code ~= "toobig" then -- which is dropped, and the client goes on
+      return -- it has closed, broke the rules, or the handler closed it
     end
-    if code == "closed" or code == "invalid" then return end
-    if code then error(message, 0) end
     count = count + 1
     if count % FAIR == 0 then pause(task) end
   until loop.stopped or loop.closed

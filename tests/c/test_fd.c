@@ -70,6 +70,45 @@ static void test_limits(void **state)
     ipcio_conn_free(b);
 }
 
+static int write_large(void *conn)
+{
+    static char large[10000];
+    return ipcio_write(conn, large, sizeof large, LONG_MS);
+}
+
+static int read_short(void *conn)
+{
+    const void *data;
+    size_t size;
+    int st = ipcio_read(conn, LONG_MS, &data, &size);
+    return st == IPCIO_OK && size != 5 ? IPCIO_PROTOCOL : st;
+}
+
+/* Who waits for HELLO to write does not keep another thread from reading. */
+static void test_reading_while_a_write_waits(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        int ends[2];
+        ipcio_conn *a, *b;
+        struct thread writer, reader;
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+        OK(ipcio_connect(FD(ends[0]), NULL, 0, &a));
+        begin(&writer, write_large, a);
+        until_waiting(&writer);
+        begin(&reader, read_short, a);
+        OK(ipcio_connect(FD(ends[1]), NULL, 0, &b));
+        OK(ipcio_write(b, "short", 5, LONG_MS));
+        const void *data;
+        size_t size;
+        OK(ipcio_read(b, LONG_MS, &data, &size));
+        assert_int_equal(end(&reader), IPCIO_OK);
+        assert_int_equal(end(&writer), IPCIO_OK);
+        ipcio_conn_free(a);
+        ipcio_conn_free(b);
+    }
+}
+
 /* A listening socket that somebody else has made, of either sort. */
 static void test_listener(void **state)
 {
@@ -124,6 +163,7 @@ static void test_invalid(void **state)
 int main(int argc, char **argv)
 {
     static const struct role roles[] = {{"echo_at_fd", echo_at_fd}, {NULL, NULL}};
-    const struct CMUnitTest tests[] = {TEST(test_pair), TEST(test_limits), TEST(test_listener), TEST(test_invalid)};
+    const struct CMUnitTest tests[] = {TEST(test_pair), TEST(test_limits), TEST(test_reading_while_a_write_waits),
+                                       TEST(test_listener), TEST(test_invalid)};
     RUN(argc, argv, roles, tests);
 }

@@ -384,6 +384,20 @@ describe("serve with clients that have written before", function()
     assert.same({"a", "b", "c"}, heard)
   end)
 
+  it("drops a client that breaks the rules, which is no error of the handler's", function()
+    local server <close> = assert(ipcio.listen("tcp://127.0.0.1:0"))
+    local reported
+    local strange = assert(socket.connect("127.0.0.1", server:address():match("%d+$")))
+    assert(strange:send(("rubbish "):rep(10)))
+    local client <close> = assert(ipcio.connect(server:address(), 5))
+    assert(client:write("stop"))
+    assert.is_true(server:serve(function(request)
+      if request == "stop" then server:stop() end
+    end, {on_error = function(err) reported = err end}))
+    assert.is_nil(reported)
+    strange:close()
+  end)
+
   it("drops what is over its limit, and goes on with the client", function()
     local server <close> = assert(ipcio.listen("tcp://127.0.0.1:0?framing=line&limit=10"))
     local client = assert(socket.connect("127.0.0.1", server:address():match("%d+$"))) -- which knows of no limit

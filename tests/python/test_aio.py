@@ -1227,6 +1227,21 @@ def test_cancelling_serve(run, address):
     run(main())
 
 
+def test_a_stop_ends_with_the_serve_that_is_cancelled(run, address):
+    async def main():
+        async with aio.listen(address) as server:
+            serving = await begin(server.serve(hello))
+            server.stop()
+            await cancel(serving)
+            serving = await begin(server.serve(hello))
+            async with aio.connect(address, 10) as conn:
+                assert await conn.call(b"again", 10) == b"hello again"
+            server.stop()
+            await serving
+
+    run(main())
+
+
 def test_stop_before_serve_and_on_a_closed_server(run, address):
     async def main():
         server = aio.listen(address)

@@ -347,6 +347,9 @@ class Server(_Handle):
         try:
             await self._serving.run()
         finally:
+            if self._serving.stopping and not self._serving.stopped:
+                with suppress(Error):  # takes the stop: it is not for the next serve
+                    _core.try_accept(self._handle)
             self._serving = None
 
     def stop(self) -> None:
@@ -379,6 +382,7 @@ class _Serving:
         self.ended = self.loop.create_future()
         self.tasks: dict[asyncio.Task[None], str] = {}  # and what each is doing
         self.stopping = False  # no other request is begun
+        self.stopped = False  # accept was told so
 
     async def run(self) -> None:
         self.start(self.accept(), "accepting")
@@ -411,6 +415,7 @@ class _Serving:
             try:
                 conn = await self.server.accept()
             except Interrupted:
+                self.stopped = True
                 return self.stop()
             except Invalid:
                 return self.end()

@@ -1,6 +1,7 @@
 /* handle.c - see handle.h. */
 #include "base/handle.h"
 
+enum { MOMENT = 10000 }; /* looks */
 static os_mutex lock; /* guards all that the process has one of; held around a fork */
 static handle *all;
 static bool hooked, barrier; /* the fork handler is there; os_barrier works */
@@ -81,6 +82,7 @@ static void release_if_last(handle *h)
     atomic_thread_fence(memory_order_seq_cst); /* of two who leave at once, one sees that the other has left */
     for (int side = IPCIO_WANT_READ; side <= IPCIO_WANT_WRITE; side++)
         if (atomic_load_explicit(&h->inside[side], memory_order_acquire)) return;
+    if (atomic_load_explicit(&h->sleepers, memory_order_acquire)) return;
     unsigned gate = atomic_load_explicit(&h->gate, memory_order_acquire);
     if (!(gate & GATE_CLOSED) || gate & (GATE_CLOSING | GATE_SET)) return;
     process_lock(); /* a child forked in the middle would keep what is not closed yet */
@@ -89,10 +91,22 @@ static void release_if_last(handle *h)
     process_unlock();
 }
 
+/* Somebody is inside, and not only for a moment. */
+static bool stays(handle *h, int side)
+{
+    bool lent = true;
+    for (int i = 0; i < MOMENT && lent; i++) {
+        lent = atomic_load_explicit(&h->side[side].lent, memory_order_acquire);
+        if (!atomic_exchange_explicit(&h->inside[side], true, memory_order_seq_cst)) return false;
+        os_relax();
+    }
+    return true;
+}
+
 int handle_enter(handle *h, int side)
 {
     if (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED) return handle_not_open(h);
-    if (atomic_exchange_explicit(&h->inside[side], true, memory_order_seq_cst))
+    if (atomic_exchange_explicit(&h->inside[side], true, memory_order_seq_cst) && stays(h, side))
         return ipcio__fail(IPCIO_INVALID, "%s: another thread is %s this %s", h->text,
                            side == IPCIO_WANT_READ ? "reading from" : "writing to", h->kind->noun);
     if (!(atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED)) return 0;
@@ -113,6 +127,18 @@ int handle_leave_with(handle *h, int side, int status)
     if (status < 0 && atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED) status = handle_not_open(h);
     handle_leave(h, side);
     return status;
+}
+
+void handle_sleep(handle *h, int side)
+{
+    atomic_fetch_add_explicit(&h->sleepers, 1, memory_order_seq_cst);
+    handle_leave(h, side);
+}
+
+void handle_woke(handle *h)
+{
+    atomic_fetch_sub_explicit(&h->sleepers, 1, memory_order_seq_cst);
+    if (atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED) release_if_last(h);
 }
 
 void handle_hold(handle *h)

@@ -53,6 +53,7 @@ struct handle {
     const handle_kind *kind;
     _Atomic unsigned gate;
     _Atomic bool inside[3]; /* a call is; by side */
+    _Atomic unsigned sleepers; /* threads in ipcio_wait that sleep on a descriptor, outside of the sides */
     const char *text;     /* the address, for messages */
     handle *next, *before; /* all handles of the process, for the fork handler */
 
@@ -60,6 +61,7 @@ struct handle {
     struct {
         os_fd fd;
         int want;      /* how fd is waited for; may differ from the side */
+        _Atomic bool lent; /* to a call of the other side, which enters it for a moment and does not sleep inside */
         int64_t pause; /* look again at least this often, nanoseconds; 0: the system notifies */
         int64_t spin;  /* how long to spin before sleeping, nanoseconds: see wait.c, */
         int rest, rest_most; /* which owns these */
@@ -91,6 +93,10 @@ void handle_leave(handle *h, int side);
 
 /* Leaves with the status that the call made of it.  An error that comes of closing meanwhile is told as that. */
 int handle_leave_with(handle *h, int side, int status);
+
+/* Leaves the side for others, but keeps the descriptors, on which it sleeps, until handle_woke. */
+void handle_sleep(handle *h, int side);
+void handle_woke(handle *h);
 
 /* While a set holds it, a closed handle keeps its descriptors: the set still waits on them. */
 void handle_hold(handle *h);

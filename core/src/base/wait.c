@@ -16,6 +16,7 @@
 enum { SPIN_MOST = 50000, SLEEP_SHORT = 100000 }; /* ns */
 enum { LOOKS = 16 };                              /* between two of the clock */
 enum { REST_MOST = 256 };                         /* sleeps */
+enum { BESIDE = 10000000 };                       /* ns */
 
 static int processors(void)
 {
@@ -63,17 +64,30 @@ void wait_slept(handle *h, int want, int64_t slept)
     if (slept <= SLEEP_SHORT && processors() > 1) h->side[want].spin = SPIN_MOST;
 }
 
+/* `beside`: outside of the side, where another thread may take just what this one is to see, so that looks again. */
+static int sleep_until(handle *h, int want, int64_t from, int64_t deadline, bool beside)
+{
+    int64_t pause = h->side[want].pause;
+    if (beside && pause == 0) pause = BESIDE;
+    int64_t again = pause ? from + pause : DEADLINE_NEVER;
+    os_wait item = {.fd = h->side[want].fd, .want = h->side[want].want};
+    if (beside) {
+        handle_sleep(h, want);
+        atomic_store_explicit(&h->side[want].lent, false, memory_order_release);
+    }
+    int st = os_poll(&item, item.fd == OS_NONE ? 0 : 1, deadline_earlier(deadline, again));
+    if (beside) handle_woke(h);
+    else if (st == 0) wait_slept(h, want, os_now() - from);
+    if (st == IPCIO_TIMEOUT && again < deadline) return 0;
+    if (st < 0 && st != IPCIO_TIMEOUT && st != IPCIO_INTERRUPTED) return ipcio__fail_os(st, "%s: cannot wait", h->text);
+    return st;
+}
+
 int wait_inside(handle *h, int want, int64_t deadline)
 {
     int64_t from = os_now();
     if (wait_spin(h, want, from, deadline) || (h->kind->settle && h->kind->settle(h, want))) return 0;
-    int64_t pause = h->side[want].pause, again = pause ? from + pause : DEADLINE_NEVER;
-    os_wait item = {.fd = h->side[want].fd, .want = h->side[want].want};
-    int st = os_poll(&item, item.fd == OS_NONE ? 0 : 1, deadline_earlier(deadline, again));
-    if (st == 0) wait_slept(h, want, os_now() - from);
-    if (st == IPCIO_TIMEOUT && again < deadline) return 0;
-    if (st < 0 && st != IPCIO_TIMEOUT && st != IPCIO_INTERRUPTED) return ipcio__fail_os(st, "%s: cannot wait", h->text);
-    return st;
+    return sleep_until(h, want, from, deadline, false);
 }
 
 int ipcio_wait(void *opaque, int want, int64_t deadline)
@@ -82,7 +96,9 @@ int ipcio_wait(void *opaque, int want, int64_t deadline)
     if (want != IPCIO_WANT_READ && want != IPCIO_WANT_WRITE)
         return ipcio__fail(IPCIO_INVALID, "%s: %d is not a direction to wait for", h->text, want);
     int st = handle_enter(h, want);
-    if (st != 0) return st;
+    /* The call itself tells of another thread; unless it wanted the other's side, and that does for both what was due. */
+    if (st != 0) return atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED ? st : 0;
+    if (atomic_load_explicit(&h->side[want].lent, memory_order_relaxed)) return sleep_until(h, want, os_now(), deadline, true);
     st = wait_inside(h, want, deadline);
     handle_leave(h, want);
     return st;
