@@ -322,9 +322,10 @@ static int start(ipcio_conn *c)
 }
 
 /* Collects a message that lies in no one place. */
-static int collect(ipcio_conn *c)
+static int collect(ipcio_conn *c, const void **data)
 {
     buffer *b = &c->in.whole;
+    if (b->capacity > KEEP_MOST && c->in.m.length < b->capacity / 4) buffer_free(b);
     for (;;) {
         /* Memory grows with what came, not with what was announced. */
         size_t have = buffer_size(b), left = (size_t)(c->in.m.length - have), got = 0;
@@ -334,6 +335,7 @@ static int collect(ipcio_conn *c)
         size_t room = b->capacity - b->tail;
         st = c->transport->take(c, b->bytes + b->tail, room < left ? room : left ? left : 1, &got);
         if (st != 0) return st;
+        *data = b->bytes;
         if (got == 0) return 0;
         b->tail += got;
     }
@@ -341,25 +343,22 @@ static int collect(ipcio_conn *c)
 
 static int in_pieces(const ipcio_conn *c)
 {
-    if (c->in.state != READ_PIECES) return 0;
     return ipcio__fail(IPCIO_INVALID, "%s: a message is being read in pieces; end that first", c->base.text);
 }
 
 static int read_whole(ipcio_conn *c, const void **data, size_t *size)
 {
-    int st = in_pieces(c);
-    if (st != 0) return st;
     for (;;) {
-        buffer *b = &c->in.whole;
+        int st = 0;
+        if (c->in.state == READ_PIECES) return in_pieces(c);
         if (c->in.state == READ_IDLE) {
             if ((st = start(c)) != 0) return st;
             c->in.state = READ_WHOLE;
-            b->head = b->tail = 0;
-            if (b->capacity > KEEP_MOST && c->in.m.length < b->capacity / 4) buffer_free(b);
+            c->in.whole.head = c->in.whole.tail = 0;
         }
         *data = NULL;
-        st = buffer_size(b) ? 0 : c->transport->view(c, data);
-        if (st == 0 && !*data && (st = collect(c)) == 0) *data = b->bytes;
+        if (buffer_size(&c->in.whole) == 0) st = c->transport->view(c, data);
+        if (st == 0 && !*data) st = collect(c, data);
         /* What hinders the system for a moment must not cost the message: a repeated read goes on where this one was. */
         if (st != 0 && st != IPCIO_ABORTED && st != IPCIO_CLOSED && st != IPCIO_PROTOCOL) return st;
         c->in.state = READ_IDLE;
@@ -446,6 +445,7 @@ static int check_size(ipcio_conn *c, uint64_t size, bool file)
     /* Raw bytes are no message to the peer. */
     uint32_t peer = c->options.framing == FRAMING_RAW ? 0 : atomic_load_explicit(&c->peer_limit, memory_order_acquire);
     uint32_t limit = peer && peer < c->options.limit ? peer : c->options.limit;
+    if (peer || !c->limit_comes) c->out.limit = limit;
     if (size <= limit) return 0;
     return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes is over %s limit of %u; nothing was sent", c->base.text,
                        (unsigned long long)size, limit == c->options.limit ? "this side's" : "the peer's", limit);
@@ -476,15 +476,17 @@ static void begin_message(ipcio_conn *c, uint64_t length, uint32_t call)
  * given up: a frame of it may be half out. */
 static int write_some(ipcio_conn *c, const void *data, size_t n, bool last)
 {
-    if (!c->out.data) {
-        c->out.data = data ? data : "";
-        c->out.size = n;
-        c->out.taken = 0;
-    } else if (n != c->out.size || (data ? data : "") != c->out.data) {
-        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
+    size_t taken = 0;
+    if (!data) data = "";
+    if (c->out.data) {
+        if (n != c->out.size || data != c->out.data)
+            return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
+        taken = c->out.taken;
     }
-    int st = c->transport->write(c, &c->out.m, c->out.data, n, last, &c->out.taken);
-    if (st <= 0) c->out.data = NULL;
+    int st = c->transport->write(c, &c->out.m, data, n, last, &taken);
+    c->out.data = st > 0 ? data : NULL;
+    c->out.size = n;
+    c->out.taken = taken;
     if (st < 0) {
         c->transport->abort(c);
         c->out.state = WRITE_IDLE;
@@ -509,24 +511,29 @@ static int convert(ipcio_conn *c, const void **data, size_t *size)
     return st;
 }
 
+/* Begins a message that may be sent. */
+static int admit(ipcio_conn *c, size_t size, uint32_t call, os_fd file)
+{
+    int st = size <= c->out.limit && file == OS_NONE ? 0 : check_size(c, size, file != OS_NONE);
+    if (st == 0 && file != OS_NONE) st = check_file(c);
+    if (st != 0) return st;
+    begin_message(c, size, call);
+    c->out.file = file;
+    c->out.m.file = file != OS_NONE;
+    return 0;
+}
+
 static int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t call, os_fd file)
 {
     int st = 0;
     if (c->out.state == WRITE_PIECES)
         return ipcio__fail(IPCIO_INVALID, "%s: a message is being written in pieces; end that first", c->base.text);
     if (text_converts(&c->options) && (st = convert(c, &data, &size)) != 0) return st;
-    if (c->out.state == WRITE_IDLE) {
-        if ((st = check_size(c, size, file != OS_NONE)) != 0) return st;
-        if (file != OS_NONE && (st = check_file(c)) != 0) return st;
-        begin_message(c, size, call);
-        c->out.file = file;
-        c->out.m.file = file != OS_NONE;
-        c->out.state = WRITE_WHOLE;
-    } else if (file != c->out.file) {
-        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
-    }
+    if (c->out.state == WRITE_IDLE) st = admit(c, size, call, file);
+    else if (file != c->out.file) st = ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
+    if (st != 0) return st;
     st = write_some(c, data, size, true);
-    if (st == 0) c->out.state = WRITE_IDLE;
+    c->out.state = c->out.data ? WRITE_WHOLE : WRITE_IDLE; /* unfinished, maybe another */
     return st;
 }
 
@@ -552,8 +559,8 @@ int ipcio_send_file(ipcio_conn *c, intptr_t file, const void *data, size_t size,
 /* Inside both sides. */
 static int call_step(ipcio_conn *c, const void *data, size_t size, const void **answer, size_t *answer_size)
 {
-    int st = in_pieces(c); /* before anything is sent */
-    if (st != 0) return st;
+    int st;
+    if (c->in.state == READ_PIECES) return in_pieces(c); /* before anything is sent */
     if (c->calling == CALL_IDLE) {
         if (++c->out.calls == 0) c->out.calls = 1;
         c->calling = CALL_WRITING;

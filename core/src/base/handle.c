@@ -4,7 +4,8 @@
 enum { MOMENT = 10000 }; /* looks */
 static os_mutex lock; /* guards all that the process has one of; held around a fork */
 static handle *all;
-static bool hooked, barrier; /* the fork handler is there; os_barrier works */
+static bool hooked; /* the fork handler is there */
+bool handle_barrier;
 
 void process_lock(void)
 {
@@ -42,7 +43,7 @@ int handle_enlist(handle *h, const handle_kind *kind, const char *text)
     atomic_init(&h->gate, 0);
     if (!hooked && os_at_fork(process_lock, process_unlock, in_child) != 0)
         return ipcio__fail(IPCIO_NOMEMORY, "%s: the fork handler cannot be installed", text);
-    if (!hooked) barrier = os_barrier() == 0;
+    if (!hooked) handle_barrier = os_barrier() == 0;
     hooked = true;
     h->before = NULL;
     h->next = all;
@@ -77,7 +78,7 @@ int handle_not_open(const handle *h)
 }
 
 /* Gives the descriptors back when nobody is inside any more.  Only one caller finds it so. */
-static void release_if_last(handle *h)
+void handle_left(handle *h)
 {
     atomic_thread_fence(memory_order_seq_cst); /* of two who leave at once, one sees that the other has left */
     for (int side = IPCIO_WANT_READ; side <= IPCIO_WANT_WRITE; side++)
@@ -103,30 +104,18 @@ static bool stays(handle *h, int side)
     return true;
 }
 
-int handle_enter(handle *h, int side)
+int handle_enter_slowly(handle *h, int side, bool taken)
 {
-    if (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED) return handle_not_open(h);
-    if (atomic_exchange_explicit(&h->inside[side], true, memory_order_seq_cst) && stays(h, side))
-        return ipcio__fail(IPCIO_INVALID, "%s: another thread is %s this %s", h->text,
-                           side == IPCIO_WANT_READ ? "reading from" : "writing to", h->kind->noun);
-    if (!(atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED)) return 0;
-    handle_leave(h, side);
+    bool closed = atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED;
+    if (taken && !closed) {
+        if (stays(h, side))
+            return ipcio__fail(IPCIO_INVALID, "%s: another thread is %s this %s", h->text,
+                               side == IPCIO_WANT_READ ? "reading from" : "writing to", h->kind->noun);
+        if (!(atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED)) return 0;
+        taken = false;
+    }
+    if (!taken) handle_leave(h, side);
     return handle_not_open(h);
-}
-
-void handle_leave(handle *h, int side)
-{
-    atomic_store_explicit(&h->inside[side], false, memory_order_release);
-    if (!barrier) atomic_thread_fence(memory_order_seq_cst);
-    else atomic_signal_fence(memory_order_seq_cst); /* the compiler keeps the order, os_barrier the rest */
-    if (atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED) release_if_last(h);
-}
-
-int handle_leave_with(handle *h, int side, int status)
-{
-    if (status < 0 && atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED) status = handle_not_open(h);
-    handle_leave(h, side);
-    return status;
 }
 
 void handle_sleep(handle *h, int side)
@@ -138,7 +127,7 @@ void handle_sleep(handle *h, int side)
 void handle_woke(handle *h)
 {
     atomic_fetch_sub_explicit(&h->sleepers, 1, memory_order_seq_cst);
-    if (atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED) release_if_last(h);
+    if (atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED) handle_left(h);
 }
 
 void handle_hold(handle *h)
@@ -149,7 +138,7 @@ void handle_hold(handle *h)
 void handle_let_go(handle *h)
 {
     atomic_fetch_and_explicit(&h->gate, ~(unsigned)GATE_SET, memory_order_acq_rel);
-    release_if_last(h);
+    handle_left(h);
 }
 
 void handle_close(handle *h)
@@ -160,6 +149,6 @@ void handle_close(handle *h)
     while (!atomic_compare_exchange_weak(&h->gate, &gate, gate | GATE_CLOSED | GATE_CLOSING));
     h->kind->wake(h);
     atomic_fetch_and_explicit(&h->gate, ~(unsigned)GATE_CLOSING, memory_order_acq_rel);
-    if (barrier) os_barrier();
-    release_if_last(h);
+    if (handle_barrier) os_barrier();
+    handle_left(h);
 }

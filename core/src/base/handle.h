@@ -87,12 +87,36 @@ int handle_enlist(handle *h, const handle_kind *kind, const char *text);
  * is left alone. */
 bool handle_torn(const handle *h);
 
-/* 0 with the side entered; INVALID closed, or the side is in use; FORKED. */
-int handle_enter(handle *h, int side);
-void handle_leave(handle *h, int side);
+/* 0 with the side entered; INVALID closed, or the side is in use; FORKED.  `taken`: somebody was inside. */
+int handle_enter_slowly(handle *h, int side, bool taken);
+static inline int handle_enter(handle *h, int side)
+{
+    bool taken = atomic_exchange_explicit(&h->inside[side], true, memory_order_seq_cst);
+    if (!taken && !(atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED)) return 0;
+    return handle_enter_slowly(h, side, taken);
+}
+
+/* Closing makes a barrier in all threads, so leaving needs none; set where the system can do that. */
+extern bool handle_barrier;
+void handle_left(handle *h);
+static inline void handle_leave(handle *h, int side)
+{
+    atomic_store_explicit(&h->inside[side], false, memory_order_release);
+    if (!handle_barrier) atomic_thread_fence(memory_order_seq_cst);
+    else atomic_signal_fence(memory_order_seq_cst); /* the compiler keeps the order */
+    if (atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED) handle_left(h);
+}
+
+/* INVALID or FORKED, with a message, for a handle that is not open any more. */
+int handle_not_open(const handle *h);
 
 /* Leaves with the status that the call made of it.  An error that comes of closing meanwhile is told as that. */
-int handle_leave_with(handle *h, int side, int status);
+static inline int handle_leave_with(handle *h, int side, int status)
+{
+    if (status < 0 && atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED) status = handle_not_open(h);
+    handle_leave(h, side);
+    return status;
+}
 
 /* Leaves the side for others, but keeps the descriptors, on which it sleeps, until handle_woke. */
 void handle_sleep(handle *h, int side);
@@ -107,9 +131,6 @@ void handle_close(handle *h);
 
 /* After handle_close: out of the list; the memory may be freed. */
 void handle_forget(handle *h);
-
-/* INVALID or FORKED, with a message, for a handle that is not open any more. */
-int handle_not_open(const handle *h);
 
 /* Repeats `call`, made with IPCIO_TRY, until it is through or the public `timeout` is over. */
 #define HANDLE_BLOCK(h, timeout, call)                                                                         \

@@ -24,6 +24,7 @@ enum {
     STEP = 4096,          /* bytes of a long frame that are shown at once, while the reader waits; */
     STEPS_MOST = 1 << 14, /* of longer ones than these */
     STRIDE = 1 << 16,     /* these: copied at once, a message as long as a cache would bypass it */
+    LOOKS = 16,           /* for a message, between two for the peer's end */
     SILENCE = 4000000,    /* nanoseconds, after which one looks whether a peer that tells nothing lives */
     PACE_LEAST = 32,      /* pauses before a reader of a stream looks again, */
     PACE_MOST = 1024,
@@ -57,7 +58,7 @@ typedef struct {
     int me;
     bool open, greeted;     /* fd is one to close; the memory is there */
     bool own_user;          /* the peer is this user: its messages need not be copied before they are looked at */
-    _Atomic bool gone;      /* the socket has ended */
+    _Atomic bool gone;      /* the socket has ended, or there is no memory yet */
     _Atomic uint32_t theirs, ours; /* how far the peer has read, as its last frame said; and this side */
     _Atomic uint32_t streak; /* messages that were read since one was written */
 
@@ -133,6 +134,7 @@ static void set_up(shm_conn *c, uint32_t small, uint32_t large)
     c->out.ring = (ring_writer){.words = &c->control->ring[c->me], .size = {small, large}, .bound = small, .stale = UINT32_MAX,
                                 .memory = {base + PAGE + (size_t)c->me * small}};
     c->greeted = true;
+    atomic_store_explicit(&c->gone, false, memory_order_release);
 }
 
 /* A client's. */
@@ -206,7 +208,7 @@ static void drain(shm_conn *c)
 
 static bool peer_ended(shm_conn *c)
 {
-    return atomic_load_explicit(&c->gone, memory_order_acquire) || !c->greeted ||
+    return atomic_load_explicit(&c->gone, memory_order_acquire) ||
            atomic_load_explicit(theirs(c), memory_order_seq_cst) & CLOSED;
 }
 
@@ -267,6 +269,7 @@ static void release(shm_conn *c, bool now)
 /* Whether a frame can be the next one. */
 static bool in_order(const shm_conn *c, const ring_found *f)
 {
+    if (f->kind == (RING_FIRST | RING_LAST) && !c->in.inside) return f->size == f->length;
     bool first = f->kind & RING_FIRST, last = f->kind & RING_LAST, abort = f->kind & RING_ABORT;
     uint64_t length = first ? f->length : c->in.length, all = f->size + (first ? 0 : c->in.got);
     if (first == c->in.inside || (abort && (first || last || f->size)) || (f->size == 0 && !last && !abort)) return false;
@@ -371,8 +374,10 @@ static int shm_view(ipcio_conn *base, const void **data)
 {
     shm_conn *c = shm_of(base);
     if (!(c->in.frame.kind & RING_LAST) || !c->in.have || !c->own_user) return 0;
-    int st = whole_frame(c);
-    if (answer(c, st) != 0) return st;
+    if (c->in.frame.here < c->in.frame.size) {
+        int st = answer(c, whole_frame(c));
+        if (st != 0) return st;
+    }
     pass_frame(c);
     *data = c->in.frame.payload;
     return 0;
@@ -564,8 +569,16 @@ static void pace(shm_conn *c)
 static bool shm_arrived(ipcio_conn *base, int want)
 {
     shm_conn *c = shm_of(base);
-    if (want == IPCIO_WANT_READ && atomic_load_explicit(&c->streak, memory_order_relaxed) > 1) pace(c);
-    else if (want == IPCIO_WANT_READ) ring_fetch(&c->in.ring);
+    if (want == IPCIO_WANT_WRITE) return news(c, want);
+    if (atomic_load_explicit(&c->streak, memory_order_relaxed) > 1) {
+        pace(c);
+    } else {
+        for (int i = 0; i < LOOKS; i++) {
+            ring_fetch(&c->in.ring);
+            if (ring_arrived(&c->in.ring)) return true;
+            os_relax();
+        }
+    }
     return news(c, want);
 }
 
@@ -598,6 +611,7 @@ static void open_socket(ipcio_conn *base, os_fd fd)
     c->fd = fd;
     c->memory = OS_NONE;
     c->open = true;
+    atomic_store_explicit(&c->gone, true, memory_order_relaxed);
     c->conn.base.side[IPCIO_WANT_READ].fd = c->conn.base.side[IPCIO_WANT_WRITE].fd = fd;
     c->conn.base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
     c->conn.base.side[IPCIO_WANT_WRITE].want = IPCIO_WANT_WRITE;

@@ -137,6 +137,7 @@ struct ipcio_conn {
         const void *data; /* of a whole message, or of the piece */
         size_t size, taken;
         uint64_t done;    /* bytes of earlier pieces */
+        uint32_t limit;   /* no longer message is over anyone's; 0: not known yet */
         os_fd file;       /* that goes with message m, where m.file says so */
         uint32_t calls;   /* how many calls were made */
         buffer wire;      /* a message converted for the peer, */
