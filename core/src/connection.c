@@ -275,12 +275,12 @@ const char *ipcio_conn_address(const ipcio_conn *c)
 }
 
 /* Enters a side, or both, of a connection that is one by now. */
-static int enter(ipcio_conn *c, int side)
+static inline int enter(ipcio_conn *c, int side)
 {
     int st = handle_enter(&c->base, side);
     if (st != 0) return st;
     const char *spoiled = atomic_load_explicit(&c->spoiled, memory_order_relaxed);
-    if (c->connected && !spoiled) return 0;
+    if (atomic_load_explicit(&c->connected, memory_order_acquire) && !spoiled) return 0;
     handle_leave(&c->base, side);
     return spoiled ? ipcio__fail(IPCIO_CLOSED, "%s: %s", c->base.text, spoiled) : not_connected(c);
 }

@@ -88,7 +88,7 @@ int handle_enlist(handle *h, const handle_kind *kind, const char *text);
 bool handle_torn(const handle *h);
 
 /* 0 with the side entered; INVALID closed, or the side is in use; FORKED.  `taken`: somebody was inside. */
-int handle_enter_slowly(handle *h, int side, bool taken);
+int handle_enter_slowly(handle *h, int side, bool taken) IPCIO_RARE;
 static inline int handle_enter(handle *h, int side)
 {
     bool taken = atomic_exchange_explicit(&h->inside[side], true, memory_order_seq_cst);
@@ -98,7 +98,7 @@ static inline int handle_enter(handle *h, int side)
 
 /* Closing makes a barrier in all threads, so leaving needs none; set where the system can do that. */
 extern bool handle_barrier;
-void handle_left(handle *h);
+void handle_left(handle *h) IPCIO_RARE;
 static inline void handle_leave(handle *h, int side)
 {
     atomic_store_explicit(&h->inside[side], false, memory_order_release);
@@ -108,7 +108,7 @@ static inline void handle_leave(handle *h, int side)
 }
 
 /* INVALID or FORKED, with a message, for a handle that is not open any more. */
-int handle_not_open(const handle *h);
+int handle_not_open(const handle *h) IPCIO_RARE;
 
 /* Leaves with the status that the call made of it.  An error that comes of closing meanwhile is told as that. */
 static inline int handle_leave_with(handle *h, int side, int status)

@@ -6,14 +6,16 @@
 
 #if defined(__GNUC__)
 #define IPCIO_PRINTF __attribute__((format(printf, 2, 3)))
+#define IPCIO_RARE __attribute__((cold)) /* what leads to a call is kept out of the way */
 #else
 #define IPCIO_PRINTF
+#define IPCIO_RARE
 #endif
 
 /* Keeps the sentence for ipcio_message and returns `status`.  The arguments may include ipcio_message's. */
-int ipcio__fail(int status, const char *format, ...) IPCIO_PRINTF;
+int ipcio__fail(int status, const char *format, ...) IPCIO_PRINTF IPCIO_RARE;
 
 /* The same for an error of the operating system, whose own words are appended and whose number is kept. */
-int ipcio__fail_os(int status, const char *format, ...) IPCIO_PRINTF;
+int ipcio__fail_os(int status, const char *format, ...) IPCIO_PRINTF IPCIO_RARE;
 
 #endif
