@@ -16,7 +16,7 @@ local function ready(where)
   io.stdout:flush()
 end
 
--- A link is a function that sends a string, one that receives one, and what must be kept alive.
+-- A link writes a string and reads one, as a connection does; with it comes what must be kept alive.
 local links = {}
 
 function links.ipcio(where)
@@ -29,11 +29,11 @@ function links.ipcio(where)
     ready(server:address())
     conn = assert(server:accept(30))
   end
-  return function(data) assert(conn:write(data)) end, function() return assert(conn:read()) end, {conn, server}
+  return conn, server
 end
 
 local function of_socket(conn)
-  return function(data) assert(conn:send(data)) end, function() return assert(conn:receive(size)) end, {conn}
+  return {write = function(_, data) return conn:send(data) end, read = function() return conn:receive(size) end}
 end
 
 local function accept(listener)
@@ -74,14 +74,24 @@ end
 -- Comparing two messages reads every byte of them.
 local go, stop = "\0" .. ("x"):rep(size - 1), "\1" .. ("x"):rep(size - 1)
 
-local function serve(send, receive)
-  local last
-  repeat
-    local message = receive()
-    last = message ~= go
-    assert(not last or message == stop, "a wrong message came")
-    if last or mode ~= "stream" then send(message) end
-  until last
+local function must_be(message, wanted)
+  if message ~= wanted then error("a wrong message came", 2) end
+end
+
+local function round_trip(link, message)
+  assert(link:write(message))
+  must_be(link:read(), message)
+end
+
+local function serve(link)
+  local answers = mode ~= "stream"
+  local message = link:read()
+  while message == go do
+    if answers then link:write(message) end
+    message = link:read()
+  end
+  must_be(message, stop)
+  assert(link:write(message))
 end
 
 -- Answers all clients until the last message has come.
@@ -90,7 +100,7 @@ local function serve_crowd()
   ready(server:address())
   assert(server:serve(function(message)
     if message ~= go then
-      assert(message == stop, "a wrong message came")
+      must_be(message, stop)
       server:stop()
     end
     return message
@@ -106,39 +116,38 @@ local function percentile(times, part)
   return (times[at] - 0.5 + (at - first + 0.5) / (last - first + 1)) * 1000
 end
 
-local function time_round_trips(send, receive, gap)
+local function time_round_trips(link, gap)
   local warm = gettime() + ms / 5000
-  repeat
-    send(go)
-    assert(receive() == go)
-  until gettime() > warm
-  local times, total, begin = {}, 0, gettime()
+  repeat round_trip(link, go) until gettime() > warm
+  local times, count, total, begin = {}, 0, 0, gettime()
   local finish = begin + ms / 1000
   repeat
-    send(go)
-    assert(receive() == go)
+    link:write(go)
+    if link:read() ~= go then error "a wrong message came" end
     local now = gettime()
-    times[#times + 1] = now - begin
+    count = count + 1
+    times[count] = now - begin
     total = total + now - begin
     begin = now
     if gap then
       while begin < now + gap do begin = gettime() end
     end
   until begin > finish
-  send(stop)
-  assert(receive() == stop)
+  round_trip(link, stop)
   for i, time in ipairs(times) do times[i] = math.floor(time * 1e6 + 0.5) end
   table.sort(times)
   print(("%s %s %d %.0f %.0f %.0f %.0f %d"):format(backend, mode, size, percentile(times, 0.5), percentile(times, 0.99),
-    total * 1e9 / #times, #times / total, #times))
+    total * 1e9 / count, count / total, count))
 end
 
-local function time_stream(send, receive)
+local function time_stream(link)
   local burst = size <= 1024 and 64 or size <= 65536 and 8 or 1
   local function send_until(finish)
     local count = 0
     while gettime() < finish do
-      for _ = 1, burst do send(go) end
+      for _ = 1, burst do
+        if not link:write(go) then error "a message was not taken" end
+      end
       count = count + burst
     end
     return count
@@ -146,8 +155,7 @@ local function time_stream(send, receive)
   send_until(gettime() + ms / 5000)
   local begin = gettime()
   local count = send_until(begin + ms / 1000)
-  send(stop) -- the answer comes when all have been read
-  assert(receive() == stop)
+  round_trip(link, stop) -- the answer comes when all have been read
   print(("%s stream %d - - - %.0f %d"):format(backend, size, count / (gettime() - begin), count))
 end
 
@@ -167,8 +175,8 @@ if mode == "self" then return talk_to_itself() end
 local crowd = math.tointeger(mode:match "^crowd:(%d+)$")
 if role == "server" then
   if crowd then return serve_crowd() end
-  local send, receive <const>, kept <const> = links[backend]()
-  serve(send, receive)
+  local link, kept <const> = links[backend]()
+  serve(link)
   return kept
 end
 
@@ -178,19 +186,18 @@ local command = ("exec %s %s %s %s %s %d %d server"):format(pinned and "taskset 
 if pinned then os.execute "taskset -pc 0 $PPID >/dev/null" end
 local server = assert(io.popen(command))
 local where = assert(server:read "l", "the server did not start")
-local send, receive, kept = links[backend](where)
+local link = links[backend](where)
 local idle <const> = {} -- the rest of the crowd
 for i = 2, crowd or 1 do
-  send(go)
-  assert(receive() == go)
-  idle[i] = kept
-  send, receive, kept = links[backend](where)
+  round_trip(link, go)
+  idle[i] = link
+  link = links[backend](where)
 end
 if mode == "stream" then
-  time_stream(send, receive)
+  time_stream(link)
 else
   local gap = mode:match "^paced:(%d+)$"
-  time_round_trips(send, receive, gap and gap / 1e6)
+  time_round_trips(link, gap and gap / 1e6)
 end
 assert(server:close(), "the server failed")
-return kept, idle
+return link, idle
