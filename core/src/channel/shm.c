@@ -21,9 +21,8 @@ enum {
     WIDE = 2048,          /* bytes, so many times in a */
     MOMENT = 20000000,    /* of so many nanoseconds; */
     CALM = 1000,          /* and back after so many short messages that were read one by one */
-    STEP = 4096,          /* bytes of a long frame that are shown at once, while the reader waits; */
-    STEPS_MOST = 1 << 14, /* of longer ones than these */
-    STRIDE = 1 << 16,     /* these: copied at once, a message as long as a cache would bypass it */
+    STEP = 4096,          /* bytes of a long frame that are copied and shown at once, while the reader waits; */
+    LEAP = 1 << 14,       /* of longer ones than this, these */
     LOOKS = 16,           /* for a message, between two for the peer's end */
     SILENCE = 4000000,    /* nanoseconds, after which one looks whether a peer that tells nothing lives */
     PACE_LEAST = 32,      /* pauses before a reader of a stream looks again, */
@@ -312,22 +311,22 @@ static void pass_frame(shm_conn *c)
     atomic_store_explicit(&c->ours, c->in.ring.at, memory_order_release);
 }
 
-/* Waits until all of the frame is here.  The writer is copying it just now, so a moment is spun; what came is fetched
- * meanwhile. */
-static int whole_frame(shm_conn *c)
+/* Waits until so many bytes of the frame are here.  The writer is copying it just now, so a moment is spun; what came is
+ * fetched meanwhile. */
+static int await(shm_conn *c, uint32_t bytes)
 {
     ring_found *f = &c->in.frame;
     uint32_t fetched = 0;
-    for (int i = 0; f->here < f->size; i++) {
+    for (int i = 0; f->here < bytes; i++) {
         const volatile uint8_t *from = f->payload;
         for (; fetched < f->here; fetched += 64) (void)from[fetched];
         if (ring_look_again(&c->in.ring, f) < 0) return over(c, IPCIO_PROTOCOL, rubbish);
-        if (i < 4096 || f->here == f->size) {
+        if (i < 4096 || f->here >= bytes) {
             os_relax();
             continue;
         }
         if (!peer_ended(c)) return IPCIO_WANT_READ;
-        if (ring_look_again(&c->in.ring, f) < 0 || f->here < f->size)
+        if (ring_look_again(&c->in.ring, f) < 0 || f->here < bytes)
             return over(c, IPCIO_CLOSED, "the peer has closed the connection half way through a message");
     }
     return 0;
@@ -339,7 +338,7 @@ static int skip_rest(shm_conn *c)
     int st = 0;
     while (st == 0 && !c->in.over) {
         if (!c->in.have && (st = next_frame(c)) != 0) break;
-        if ((st = whole_frame(c)) != 0) break;
+        if ((st = await(c, c->in.frame.size)) != 0) break;
         pass_frame(c);
         release(c, false);
     }
@@ -375,7 +374,7 @@ static int shm_view(ipcio_conn *base, const void **data)
     shm_conn *c = shm_of(base);
     if (!(c->in.frame.kind & RING_LAST) || !c->in.have || !c->own_user) return 0;
     if (c->in.frame.here < c->in.frame.size) {
-        int st = answer(c, whole_frame(c));
+        int st = answer(c, await(c, c->in.frame.size));
         if (st != 0) return st;
     }
     pass_frame(c);
@@ -383,23 +382,21 @@ static int shm_view(ipcio_conn *base, const void **data)
     return 0;
 }
 
-static int take(shm_conn *c, void *to, size_t n, size_t *got)
+static int take(shm_conn *c, uint8_t *to, size_t n, size_t *got)
 {
     ring_found *f = &c->in.frame;
     *got = 0;
-    while (*got == 0) {
-        if (c->in.over) {
-            if (!c->in.aborted) return 0;
-            return ipcio__fail(IPCIO_ABORTED, "%s: the peer gave the message up half way", c->conn.base.text);
-        }
-        int st = c->in.have ? 0 : next_frame(c);
-        if (st != 0) return st;
-        if (c->in.taken == f->here && f->here < f->size && (st = whole_frame(c)) != 0) return st;
-        size_t here = f->here - c->in.taken, some = here < n ? here : n;
-        if (some) memcpy(to, f->payload + c->in.taken, some);
+    while (*got < n) {
+        int st = c->in.have || c->in.over ? 0 : next_frame(c);
+        if (st == 0 && c->in.aborted) st = ipcio__fail(IPCIO_ABORTED, "%s: the peer gave the message up half way", c->conn.base.text);
+        if (st == 0 && c->in.over) break;
+        if (st == 0 && c->in.taken == f->here && f->here < f->size) st = await(c, f->here + 1);
+        if (st != 0) return *got ? 0 : st; /* what came is given out first */
+        size_t here = f->here - c->in.taken, some = here < n - *got ? here : n - *got;
+        if (some) memcpy(to + *got, f->payload + c->in.taken, some);
         c->in.taken += (uint32_t)some;
-        *got = some;
-        if (c->in.taken < f->size) return 0;
+        *got += some;
+        if (c->in.taken < f->size) continue;
         pass_frame(c);
         release(c, false);
     }
@@ -473,7 +470,7 @@ static bool peer_lives(shm_conn *c)
 /* Copies a long frame bit by bit.  The reader, when it waits for it, fetches one while the next is copied. */
 static void copy(ring_writer *w, uint8_t *to, const uint8_t *data, uint32_t size, bool awaited)
 {
-    const uint32_t step = size > STEPS_MOST ? STRIDE : awaited ? STEP : STEPS_MOST;
+    const uint32_t step = awaited && size <= LEAP ? STEP : LEAP; /* all at once would bypass the caches */
     uint32_t done = 0;
     while (size - done > step) {
         memcpy(to + done, data + done, step);
