@@ -37,18 +37,21 @@
  *  closed with the handle.  After INVALID it still belongs to the caller.  A pair of connected ones speaks ipcio when
  *  both ends are adopted.
  *
+ *  fifo:///path is a FIFO, to meet programs that know nothing of ipcio: a stream of one direction.  See FIFO.
+ *
  *  option      value                    default    meaning
  *  limit       1 to 4294967295 bytes    67108864   longest message this side takes and sends
  *  buffer      1024 to 1073741824                  bytes read ahead, else 65536; over shm those of each ring, which the
  *                                                  client makes, else 28 KiB that grow to 4 MiB under a stream.  Never
  *                                                  limits a message
- *  framing     message, line, raw       message    how messages are cut: see FRAMING
+ *  framing     message, line, raw       message    how messages are cut: see FRAMING.  fifo: line (its default), raw
  *  text        utf-8, utf-16le          utf-8      utf-16le: the peer has that, this side UTF-8
  *  nul         0, 1                     0          1: the peer ends each message with a NUL
  *  keepalive   0 to 32767 seconds       60         tcp: a peer that is silent for so long is asked whether it lives, and
  *                                                  given up after twice that; 0: never
  *  access      user, all                user       tcp, listening: which users of this machine may connect (root always
  *                                                  may).  Who listens beyond 127.0.0.1 admits all other machines.
+ *  direction   read, write              write      fifo, connecting: what this side does
  *  files       0, 1                     0          1: this side takes files that the peer passes: see ipcio_send_file
  *
  * FRAMING
@@ -65,6 +68,16 @@
  *  In `line` and `raw` nothing that was sent can be taken back, and no late answer be told from the next: a call that
  *  fails after its message was sent, and a write given up half way, close the connection.  Over tcp a client that wrote
  *  and left before accept is turned away: the system no longer tells whose it was, and access=all admits it.
+ *
+ * FIFO
+ *  Who listens reads: ipcio_listen makes the FIFO, for this user alone, or uses the one that is there.  What ipcio did
+ *  not make stays.
+ *  Its client is whoever writes: a connection lasts from the first byte until nobody has the FIFO open for writing,
+ *  when reading answers CLOSED, and then the next can be accepted.  Several writers at a time are one connection.
+ *  ipcio_connect opens it for writing when somebody reads, or with direction=read for reading; then it is CLOSED when
+ *  the writers have gone.  The other direction, a call and the peer are UNSUPPORTED.  A line, with its end, of up to
+ *  4096 bytes is not mixed with those of other writers, a longer one may be.  What is not read yet is lost when nobody
+ *  has the FIFO open any more.
  *
  * TIMEOUTS
  *  Milliseconds.  0 tries once, -1 (IPCIO_FOREVER) waits for ever, and IPCIO_TRY never waits: see
@@ -173,8 +186,8 @@ IPCIO_API int ipcio_listen(const char *address, const char *options, ipcio_serve
  * handed out all the same, and reading tells.
  *   timeout   see TIMEOUTS
  *   conn      receives the handle; free it with ipcio_conn_free.  It outlives the server.
- * Errors: TIMEOUT; INTERRUPTED ipcio_server_stop was called; INVALID the server is closed; FORKED; SYSTEM (out
- * of descriptors: the client stays in the queue and the call can be repeated). */
+ * Errors: TIMEOUT; INTERRUPTED ipcio_server_stop was called; INVALID the server is closed; FORKED; ORPHANED its FIFO
+ * was removed; SYSTEM (out of descriptors: the client stays in the queue and the call can be repeated). */
 IPCIO_API int ipcio_accept(ipcio_server *server, int timeout, ipcio_conn **conn);
 
 /* What a handler does with a request: it may write any number of answers, or none.  What it returns below

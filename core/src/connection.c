@@ -71,9 +71,10 @@ int ipcio_write_fileno(ipcio_conn *c)
     int st = handle_enter(&c->base, IPCIO_WANT_WRITE);
     if (st != 0) return st;
     if (c->connected) {
-        st = (int)c->base.side[IPCIO_WANT_WRITE].fd;
+        os_fd fd = c->transport->write_fd ? c->transport->write_fd(c) : c->base.side[IPCIO_WANT_WRITE].fd;
         c->out.shown = true;
         if (c->transport->settle) (void)c->transport->settle(c, IPCIO_WANT_WRITE);
+        st = fd == OS_NONE ? ipcio__fail(IPCIO_UNSUPPORTED, "%s: this side only reads", c->base.text) : (int)fd;
     } else {
         st = not_connected(c);
     }

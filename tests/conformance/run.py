@@ -49,7 +49,7 @@ CASES = {
     "autoit": Case(),  # the AutoIt names, with their steps, for two clients in turn
 }
 LACKS = {"lua": {"threads"}}
-UNNAMED = {"fd"}  # transports whose addresses are of one process: tests/c/test_fd.c
+APART = {"fd", "fifo"}  # addresses of one process, and one direction: tests/c/test_fd.c, test_fifo.c
 
 
 class Peer:
@@ -149,7 +149,8 @@ def main():
         transports = its
 
     chosen = [(scheme, server, client, name)
-              for scheme in transports if scheme not in UNNAMED for server, client in itertools.product(commands, commands)
+              for scheme in transports if scheme not in APART
+              for server, client in itertools.product(commands, commands)
               for name, case in CASES.items()
               if not any(case.needs in LACKS.get(language, ()) for language in (server, client))
               and any(fnmatch.fnmatch(f"{scheme} {server}-{client} {name}", pattern) for pattern in given.patterns)]

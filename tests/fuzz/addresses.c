@@ -119,6 +119,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         "tcp://[::1]:8080?keepalive=5",
         "tcp://localhost:0",
         "fd://7",
+        "fifo:///run/lines?direction=read&framing=raw",
         "pipe://gr\xc3\xbc\xc3\x9f gott/../x",
     };
     take_corpus(*argc, *argv);

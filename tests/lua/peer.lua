@@ -336,6 +336,25 @@ function roles.files()
   end
 end
 
+-- ---------------------------------------------------------------------------------- FIFOs
+
+function roles.fifo_writer()
+  ready()
+  local conn <close> = assert(ipcio.connect(address, 30))
+  for i = 1, 1000 do assert(conn:write(tostring(i))) end
+end
+
+function roles.fifo_quiet_writer()
+  local conn = assert(ipcio.connect(address, 30))
+  assert(conn:write("last"))
+  ready()
+  ipcio.listen(address .. "-other"):accept()
+end
+
+function roles.fifo_reader()
+  listen():accept()
+end
+
 -- ---------------------------------------------------------------------------------- the AutoIt names
 
 function roles.autoit_server()

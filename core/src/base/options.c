@@ -19,11 +19,12 @@ static const struct {
 } table[] = {
     {"limit", offsetof(options, limit), 64u << 20, 1, UINT32_MAX, {0}},
     {"buffer", offsetof(options, buffer), 0, 1024, 1u << 30, {0}},
-    {"framing", offsetof(options, framing), FRAMING_MESSAGE, 0, 0, {"message", "line", "raw"}},
+    {"framing", offsetof(options, framing), FRAMING_UNSAID, 0, 0, {"message", "line", "raw"}},
     {"text", offsetof(options, text), TEXT_UTF8, 0, 0, {"utf-8", "utf-16le"}},
     {"nul", offsetof(options, nul), 0, 0, 1, {0}},
     {"keepalive", offsetof(options, keepalive), 60, 0, 32767, {0}},
     {"access", offsetof(options, access), ACCESS_USER, 0, 0, {"user", "all"}},
+    {"direction", offsetof(options, direction), DIRECTION_UNSAID, 0, 0, {"read", "write"}},
     {"files", offsetof(options, files), 0, 0, 1, {0}},
 };
 enum { COUNT = sizeof table / sizeof *table };

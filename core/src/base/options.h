@@ -4,9 +4,10 @@
 
 #include <stdint.h>
 
-enum { FRAMING_MESSAGE, FRAMING_LINE, FRAMING_RAW };
+enum { FRAMING_MESSAGE, FRAMING_LINE, FRAMING_RAW, FRAMING_UNSAID };
 enum { TEXT_UTF8, TEXT_UTF16LE };
 enum { ACCESS_USER, ACCESS_ALL };
+enum { DIRECTION_READ, DIRECTION_WRITE, DIRECTION_UNSAID };
 
 typedef struct {
     uint32_t limit;     /* longest message this side takes and sends, in bytes */
@@ -16,6 +17,7 @@ typedef struct {
     uint32_t nul;       /* 1: the other side ends each message with a NUL */
     uint32_t keepalive; /* seconds of silence after which a peer elsewhere is asked whether it lives; 0: never */
     uint32_t access;    /* ACCESS_... */
+    uint32_t direction; /* DIRECTION_...: what this side does, where it can do only one */
     uint32_t files;     /* 1: this side takes files that are passed to it */
 } options;
 

@@ -22,7 +22,7 @@ static int pipe_accept(ipcio_server *s, ipcio_conn *c)
 
 static int pipe_connect(ipcio_conn *c)
 {
-    int st = rendezvous_connect(c, &conn_of(c)->rendezvous, stream_open);
+    int st = rendezvous_connect(c, &conn_of(c)->rendezvous, os_local_connect, stream_open);
     return st == 0 ? stream_hello(c) : st;
 }
 

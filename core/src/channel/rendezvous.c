@@ -64,41 +64,86 @@ static void sweep_leftover(const char *lock)
     (void)os_file_remove(path);
 }
 
+/* Whether ipcio put there what is at the path. */
+static bool is_ours(rendezvous_server *s, bool own_folder, os_identity now)
+{
+    rendezvous_record before;
+    if (own_folder) return true;
+    if (!read_record(s->lock.file, &before)) return false;
+    return before.made == 1 || (before.made == 2 && same(before.place, now));
+}
+
 /* With the lock held: makes sure that nothing is at the path, unless ipcio did not put it there. */
 static int clear_path(rendezvous_server *s, bool own_folder)
 {
     os_identity now;
-    rendezvous_record before;
     int st = os_identify(s->path, &now);
     if (st == IPCIO_MISSING) return 0;
     if (st != 0) return st;
-    bool known = read_record(s->lock.file, &before);
-    if (!own_folder && !(known && (before.made == 1 || (before.made == 2 && same(before.socket, now)))))
-        return IPCIO_EXISTS;
-    return os_file_remove(s->path);
+    return is_ours(s, own_folder, now) ? os_file_remove(s->path) : IPCIO_EXISTS;
 }
 
-static int bind_path(rendezvous_server *s, bool own_folder)
+static int write_record(rendezvous_server *s)
+{
+    return os_file_write(s->lock.file, &s->record, sizeof s->record);
+}
+
+static int open_place(rendezvous_server *s, int (*open_it)(const char *path, os_fd *fd))
+{
+    process_lock();
+    int st = open_it(s->path, &s->base.listener);
+    process_unlock();
+    return st;
+}
+
+/* Listens with what lies at the path. */
+static int use_place(rendezvous_server *s, const rendezvous_place *place, bool own_folder)
+{
+    os_identity now;
+    int st = open_place(s, place->use);
+    if (st == 0) st = os_identify(s->path, &now);
+    if (st != 0) return st;
+    if (is_ours(s, own_folder, now)) {
+        s->record.made = 2;
+        s->record.place = now;
+    }
+    return write_record(s);
+}
+
+static int make_place(rendezvous_server *s, const rendezvous_place *place, bool own_folder)
 {
     int st = clear_path(s, own_folder);
     if (st != 0) return st;
     s->record.made = 1;
-    if ((st = os_file_write(s->lock.file, &s->record, sizeof s->record)) != 0) return st;
-    process_lock();
-    st = os_local_listen(s->path, &s->base.listener);
-    process_unlock();
-    if (st != 0) return st;
+    if ((st = write_record(s)) != 0) return st;
+    if ((st = open_place(s, place->make)) != 0) return st;
     s->record.made = 2;
-    if ((st = os_identify(s->path, &s->record.socket)) == 0)
-        st = os_file_write(s->lock.file, &s->record, sizeof s->record);
+    if ((st = os_identify(s->path, &s->record.place)) == 0) st = write_record(s);
+    if (st != 0) (void)os_file_remove(s->path);
+    return st;
+}
+
+static int take_place(rendezvous_server *s, const rendezvous_place *place, bool own_folder)
+{
+    int st = place->use ? use_place(s, place, own_folder) : IPCIO_MISSING;
+    if (st == IPCIO_MISSING || st == IPCIO_EXISTS) {
+        os_close(s->base.listener); /* it was removed just after it was opened */
+        s->base.listener = OS_NONE;
+        st = make_place(s, place, own_folder);
+    }
     if (st == 0) return 0;
-    (void)os_file_remove(s->path);
     os_close(s->base.listener);
     s->base.listener = OS_NONE;
     return st;
 }
 
 int rendezvous_listen(ipcio_server *base)
+{
+    static const rendezvous_place socket_place = {.make = os_local_listen};
+    return rendezvous_listen_at(base, &socket_place);
+}
+
+int rendezvous_listen_at(ipcio_server *base, const rendezvous_place *place)
 {
     rendezvous_server *s = server_of(base);
     const char *text = base->address.text;
@@ -125,7 +170,7 @@ int rendezvous_listen(ipcio_server *base)
     s->record.limit = base->options.limit;
     s->record.files = base->options.files;
     (void)snprintf(s->record.name, sizeof s->record.name, "%s", base->address.path ? "" : base->address.name);
-    st = bind_path(s, folder[0] != 0);
+    st = take_place(s, place, folder[0] != 0);
     if (st != 0) {
         st = st == IPCIO_EXISTS
                  ? ipcio__fail(st, "%s: something that ipcio did not create is there, and stays", text)
@@ -141,9 +186,9 @@ void rendezvous_unlisten(ipcio_server *base)
     rendezvous_server *s = server_of(base);
     os_identity now;
     int st = os_identify(s->path, &now);
-    if (st == 0 && same(now, s->record.socket)) st = os_file_remove(s->path);
+    if (st == 0 && same(now, s->record.place)) st = os_file_remove(s->path);
     os_close(s->base.listener);
-    /* A socket that may still be ours is for the next server to remove, who knows it by the lock's file. */
+    /* What may still be ours is for the next server to remove, who knows it by the lock's file. */
     if (st == 0 || st == IPCIO_MISSING) namelock_drop(&s->lock);
     else namelock_abandon(&s->lock);
 }
@@ -163,13 +208,13 @@ int rendezvous_accept(ipcio_server *base, os_fd *fd)
 
 /* -------------------------------------------------------------------------------------- connecting */
 
-/* What the server tells before it accepts. */
+/* What the server tells before it accepts.  A dead one's FIFO may have another reader by now. */
 static void read_limit(ipcio_conn *c, const char *lock)
 {
     os_fd file;
     rendezvous_record r;
     if (os_file_open(lock, false, &file) != 0) return;
-    if (read_record(file, &r)) {
+    if (namelock_held(file) && read_record(file, &r)) {
         atomic_store_explicit(&c->peer_limit, r.limit, memory_order_relaxed);
         atomic_store_explicit(&c->peer_files, r.files == 1, memory_order_relaxed);
     }
@@ -202,14 +247,15 @@ static void wait_for_server(ipcio_conn *c, rendezvous *r, char path[PATH_SIZE])
     c->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
 }
 
-int rendezvous_connect(ipcio_conn *c, rendezvous *r, void (*made)(ipcio_conn *c, os_fd fd))
+int rendezvous_connect(ipcio_conn *c, rendezvous *r, int (*reach)(const char *path, os_fd *fd),
+                       void (*made)(ipcio_conn *c, os_fd fd))
 {
     char path[PATH_SIZE], folder[PATH_SIZE];
     os_fd fd = OS_NONE;
     int st = find_path(c->transport, &c->address, path, folder);
     if (st != 0) return st;
     process_lock();
-    st = os_local_connect(path, &fd);
+    st = reach(path, &fd);
     if (st == 0) made(c, fd);
     process_unlock();
     if (st == IPCIO_MISSING || st > 0) wait_for_server(c, r, path);

@@ -1,4 +1,4 @@
-/* rendezvous.h - where two processes of this machine meet: a socket at a path, for every transport that begins with one.
+/* rendezvous.h - where two processes of this machine meet: a socket or a FIFO at a path.
  *
  * scheme://name lies in ipcio's folder as name.scheme, scheme:///path at the path.  Beside it a file that ends in
  * ".lock" is the name's lock (object/namelock.h): who holds it serves, and a socket whose lock nobody holds is
@@ -13,9 +13,9 @@
 typedef struct {
     char magic[8];
     uint32_t limit;       /* longest message the server takes */
-    uint32_t made;        /* 1: nothing was at the path, and a socket may be by now; 2: it is `socket` */
+    uint32_t made;        /* 0: not ipcio's; 1: nothing was at the path, and ours may be by now; 2: `place` is ours */
     uint64_t files;       /* 1: the server takes files */
-    os_identity socket;
+    os_identity place;
     char name[ADDRESS_NAME_MAX + 1]; /* the whole name, which the file's name may only be a hash of */
 } rendezvous_record;
 
@@ -26,7 +26,17 @@ typedef struct {
     char path[ADDRESS_PATH_MAX + 1];
 } rendezvous_server;
 
-/* Members for the table of a transport whose server is a rendezvous_server. */
+/* What a server puts at the path.
+ * make  puts it there, where nothing is, and opens it.
+ * use   opens what lies there already; MISSING, EXISTS it is something else.  It is not removed in the end unless ipcio
+ *       made it.  NULL: what a dead server left is replaced. */
+typedef struct {
+    int (*make)(const char *path, os_fd *fd);
+    int (*use)(const char *path, os_fd *fd);
+} rendezvous_place;
+int rendezvous_listen_at(ipcio_server *s, const rendezvous_place *place);
+
+/* Members for the table of a transport whose server is a rendezvous_server, and listens on a socket. */
 int rendezvous_listen(ipcio_server *s);
 void rendezvous_unlisten(ipcio_server *s);
 void rendezvous_abandon_server(ipcio_server *s);
@@ -40,8 +50,10 @@ typedef struct {
     bool watched; /* if there is one */
 } rendezvous;
 
-/* As `connect` of a transport.  `made` gets the socket, under the process's lock. */
-int rendezvous_connect(ipcio_conn *c, rendezvous *r, void (*made)(ipcio_conn *c, os_fd fd));
+/* As `connect` of a transport.  `made` gets what `reach` has opened, under the process's lock.  MISSING of `reach`, or
+ * above 0: it is tried again. */
+int rendezvous_connect(ipcio_conn *c, rendezvous *r, int (*reach)(const char *path, os_fd *fd),
+                       void (*made)(ipcio_conn *c, os_fd fd));
 void rendezvous_close(rendezvous *r);
 
 #endif

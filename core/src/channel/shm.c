@@ -657,7 +657,7 @@ static int shm_connect(ipcio_conn *base)
     shm_conn *c = shm_of(base);
     size_t sent = 0;
     int st = framed(&base->options, base->address.text);
-    if (st == 0) st = rendezvous_connect(base, &c->rendezvous, open_socket);
+    if (st == 0) st = rendezvous_connect(base, &c->rendezvous, os_local_connect, open_socket);
     if (st == 0) st = make_memory(c);
     if (st != 0) return st;
     know_peer(c);

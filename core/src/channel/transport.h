@@ -31,6 +31,7 @@ typedef struct {
 
 typedef struct transport {
     const char *scheme;
+    uint32_t framing; /* FRAMING_...: what the option is when nobody said it */
     size_t server_size, conn_size; /* of its structs, which begin with ipcio_server and ipcio_conn */
 
     /* Takes s->address and listens.  Owns nothing after an error.  Makes descriptors under the process's lock.
@@ -78,6 +79,8 @@ typedef struct transport {
     /* Before sleeping on the side's descriptor: from now on it shows what comes.  True: something has come.  NULL: it
      * always does. */
     bool (*settle)(ipcio_conn *c, int want);
+    /* A descriptor that is writable while there is room; OS_NONE: it never is.  NULL: that of side[WANT_WRITE]. */
+    os_fd (*write_fd)(ipcio_conn *c);
 
     /* Asked once, when the connection is made.  UNSUPPORTED where the system cannot tell; no message. */
     int (*peer)(ipcio_conn *c, ipcio_peer *peer);

@@ -4,13 +4,14 @@
 
 #include "channel/transport.h"
 
-extern const transport transport_pipe, transport_shm, transport_tcp, transport_fd;
+extern const transport transport_pipe, transport_shm, transport_tcp, transport_fd, transport_fifo;
 
 static const transport *const table[] = {
     &transport_shm,
     &transport_pipe,
     &transport_tcp,
     &transport_fd,
+    &transport_fifo,
 };
 enum { COUNT = sizeof table / sizeof *table };
 
@@ -29,7 +30,9 @@ int transport_find(const char *text, const char *opts, address *a, options *o, c
 {
     int st = address_parse(a, text);
     if (st == 0) st = options_parse(o, a->text, opts, a->options);
-    return st == 0 ? find(a, t) : st;
+    if (st == 0) st = find(a, t);
+    if (st == 0 && o->framing == FRAMING_UNSAID) o->framing = (*t)->framing;
+    return st;
 }
 
 const char *const *ipcio_transports(void)

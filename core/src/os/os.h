@@ -114,7 +114,17 @@ void os_tcp_finish(os_fd fd);
  * another. */
 int os_tcp_user(os_fd fd, bool listener, int64_t *user);
 
-/* ---- byte streams of either sort */
+/* ---- byte streams of one direction, from any number of writers to a reader, at a path: FIFOs */
+
+/* For this user only.  EXISTS. */
+int os_fifo_make(const char *path);
+/* Opens one end.  MISSING: there is none, or nobody has it open for reading who is to be written to.  EXISTS: something
+ * else is there. */
+int os_fifo_open(const char *path, bool reads, os_fd *fd);
+/* What a reader would find: 0 bytes; CLOSED there was a writer since it was opened, and is none; WANT_READ. */
+int os_fifo_look(os_fd fd);
+
+/* ---- byte streams of every sort */
 
 int os_accept(os_fd listener, os_fd *fd); /* WANT_READ */
 

@@ -2,6 +2,8 @@
 #ifndef IPCIO_OS_POSIX_COMMON_H
 #define IPCIO_OS_POSIX_COMMON_H
 
+#include <sys/types.h>
+
 #include "os/os.h"
 
 /* The status that says what errno says. */
@@ -12,6 +14,12 @@ int os__prepare(int fd);
 
 /* A number that tells the file at `path` from later ones with the same inode; `otherwise` where there is none. */
 int os__stamp(const char *path, uint64_t otherwise, uint64_t *stamp);
+
+/* readv and writev of a FIFO.  The former tells the end only when somebody had it open for writing, and before that
+ * EAGAIN; the latter raises no signal. */
+struct iovec;
+ssize_t os__fifo_read(int fd, const struct iovec *v, int n);
+ssize_t os__fifo_write(int fd, const struct iovec *v, int n);
 
 /* What remains until the deadline, for ppoll and its like; NULL when that is for ever. */
 struct timespec;

@@ -1,4 +1,4 @@
-/* stream.c - what byte streams of every sort have in common: sockets. */
+/* stream.c - what byte streams of every sort have in common: they are sockets, or FIFOs. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -77,6 +77,8 @@ int os_send(os_fd fd, const os_piece *pieces, int n, size_t *sent)
     do {
         ssize_t r = size ? send((int)fd, flat, size, MSG_NOSIGNAL | MSG_DONTWAIT)
                          : sendmsg((int)fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (r < 0 && errno == ENOTSOCK)
+            r = size ? os__fifo_write((int)fd, &(struct iovec){flat, size}, 1) : os__fifo_write((int)fd, v, n);
         st = outcome(r, IPCIO_WANT_WRITE, sent);
     } while (st == IPCIO_INTERRUPTED);
     return st;
@@ -117,6 +119,7 @@ int os_receive(os_fd fd, const os_piece *pieces, int n, size_t *got)
         /* one place needs no message header, which costs a tenth of the call */
         ssize_t r = n == 1 ? recv((int)fd, pieces[0].bytes, pieces[0].size, MSG_DONTWAIT)
                            : recvmsg((int)fd, &m, MSG_DONTWAIT);
+        if (r < 0 && errno == ENOTSOCK) r = os__fifo_read((int)fd, v, n);
         st = received(r, got);
     } while (st == IPCIO_INTERRUPTED);
     return st;
