@@ -18,7 +18,8 @@
  *   const char *options and const char *ResourceName (text without NUL, else IPCIO_INVALID; the last two
  *   may be nil or None: NULL), (const void *data, size_t size) (bytes), (const void *note, size_t note_size) (bytes, or
  *   nothing), (void *to, size_t n, size_t *got) (n is given, a piece of `got` bytes is answered), ipcio_file *taken (a
- *   file is answered); only output: (const void **data, size_t *size) (a message), size_t *length, size_t *written,
+ *   file is answered), int64_t and uint64_t, (void *whole, size_t n, size_t *got) (n is given, that many bytes are
+ *   answered); only output: (const void **data, size_t *size) (a message), size_t *length, size_t *written,
  *   ipcio_conn **conn, ipcio_server **server, ipcio_set **set, ipcio_peer *peer, void **which and the result void * (the
  *   key of a handle), const char *const * (a list)
  *
@@ -300,6 +301,17 @@ void *key(void *handle)
 const char *const *transports(void)
 {
     return ipcio_transports();
+}
+%}
+
+%rename(read_memory) copy_memory;
+%inline %{
+ipcio_st copy_memory(int64_t pid, uint64_t address, void *whole, size_t n, size_t *got)
+{
+    int st;
+
+    IPCIO_BLOCKING(st = ipcio_memory_read(pid, address, whole, n, got));
+    return st;
 }
 %}
 

@@ -171,6 +171,8 @@ static int text_at(lua_State *L, int i, char **text)
     $1 = (size_t)integer;
 %}
 
+%typemap(in) int64_t, uint64_t "$1 = ($1_ltype)luaL_checkinteger(L, $input);"
+
 %typemap(in) const char * %{
     if (!text_at(L, $input, &$1))
         return refuse(L, "$1_name contains a NUL byte");
@@ -203,6 +205,14 @@ static int text_at(lua_State *L, int i, char **text)
 %}
 %typemap(check) (void *to, size_t n, size_t *got) "$1 = luaL_buffinitsize(L, &piece$argnum, $2);"
 %typemap(argout) (void *to, size_t n, size_t *got) "luaL_pushresultsize(&piece$argnum, *$3); SWIG_arg++;"
+
+%apply (void *to, size_t n, size_t *got) { (void *whole, size_t n, size_t *got) };
+%typemap(in) (void *whole, size_t n, size_t *got) (luaL_Buffer piece, lua_Integer integer, size_t length) %{
+    if (!integer_at(L, $input, 0, LUA_MAXINTEGER, &integer))
+        return refuse(L, "a length must not be negative");
+    $2 = (size_t)integer;
+    $3 = &length;
+%}
 
 %typemap(in, numinputs=0) ipcio_peer *peer (ipcio_peer peer) "$1 = &peer;"
 %typemap(argout) ipcio_peer *peer {
@@ -423,6 +433,109 @@ double now(void)
 {
     return (double)ipcio_now() / 1e9;
 }
+%}
+
+/* --------------------------------------------------------------------------------- exported memory
+ *
+ * Bytes that stay where they are, as Lua's strings need not, for other processes to read.  The collector frees them. */
+
+%{
+#define MEMORY "ipcio.Memory"
+
+typedef struct {
+    int64_t pid;
+    uint64_t address;
+    size_t size;
+    char bytes[];
+} exported_memory;
+
+static int export_memory(lua_State *L)
+{
+    size_t size;
+    const char *text = NULL;
+    exported_memory *m;
+    lua_Integer integer;
+
+    luaL_argexpected(L, lua_isstring(L, 1), 1, "string or integer");
+    if (lua_type(L, 1) == LUA_TSTRING)
+        text = lua_tolstring(L, 1, &size);
+    else if (integer_at(L, 1, 0, LUA_MAXINTEGER - (lua_Integer)sizeof *m, &integer))
+        size = (size_t)integer;
+    else
+        return refuse(L, "a length must not be negative");
+    m = lua_newuserdatauv(L, sizeof *m + size, 0);
+    m->size = size;
+    if (text)
+        memcpy(m->bytes, text, size);
+    else
+        memset(m->bytes, 0, size);
+    luaL_setmetatable(L, MEMORY);
+    ipcio_st st = ipcio_memory_export(m->bytes, &m->pid, &m->address);
+    return st == 0 ? 1 : answer_status(L, st);
+}
+
+static exported_memory *memory_at(lua_State *L)
+{
+    return luaL_checkudata(L, 1, MEMORY);
+}
+
+static int memory_pid(lua_State *L)
+{
+    lua_pushinteger(L, memory_at(L)->pid);
+    return 1;
+}
+
+static int memory_address(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)memory_at(L)->address);
+    return 1;
+}
+
+static int memory_size(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)memory_at(L)->size);
+    return 1;
+}
+
+/* read(offset, n): the rest by default. */
+static int memory_read(lua_State *L)
+{
+    exported_memory *m = memory_at(L);
+    lua_Integer size = (lua_Integer)m->size, offset = luaL_optinteger(L, 2, 0);
+    lua_Integer left = offset < 0 || offset > size ? -1 : size - offset, n = luaL_optinteger(L, 3, left);
+
+    if (left < 0 || n < 0 || n > left)
+        return refuse(L, "a part of the memory is needed: an offset from 0, and a length");
+    lua_pushlstring(L, m->bytes + offset, (size_t)n);
+    return 1;
+}
+
+static int memory_write(lua_State *L)
+{
+    exported_memory *m = memory_at(L);
+    lua_Integer size = (lua_Integer)m->size, offset = luaL_checkinteger(L, 2);
+    size_t n;
+    const char *data = luaL_checklstring(L, 3, &n);
+
+    if (offset < 0 || offset > size || n > (size_t)(size - offset))
+        return refuse(L, "the data would go beyond the end of the memory");
+    memcpy(m->bytes + offset, data, n);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+static const luaL_Reg memory_methods[] = {
+    {"pid", memory_pid},   {"address", memory_address}, {"size", memory_size},
+    {"read", memory_read}, {"write", memory_write},     {NULL, NULL}};
+%}
+%native(export_memory) int export_memory(lua_State *L);
+%init %{
+    luaL_newmetatable(L, MEMORY);
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    luaL_newlib(L, memory_methods);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
 %}
 
 /* --------------------------------------------------------------------------------- sleep functions */

@@ -71,6 +71,10 @@ static int check_signals(ipcio_caller *caller)
     "if (!take_int($input, &$1)) SWIG_fail;"
 %typemap(in) size_t
     "if (!take_size($input, &$1)) SWIG_fail;"
+%typemap(in) int64_t
+    "if (!take_number($input, 1, &$1)) SWIG_fail;"
+%typemap(in) uint64_t
+    "if (!take_number($input, 0, (int64_t *)&$1)) SWIG_fail;"
 
 %typemap(in) const char *address (PyObject *text = NULL) %{
     if (!(text = take_text($input))) SWIG_fail;
@@ -113,6 +117,14 @@ static int check_signals(ipcio_caller *caller)
 %}
 %typemap(freearg) (void *to, size_t n, size_t *got)
     "Py_XDECREF(piece$argnum);"
+%apply (void *to, size_t n, size_t *got) {(void *whole, size_t n, size_t *got)};
+
+%typemap(in, numinputs=0) (int64_t *pid, uint64_t *address) (int64_t pid, uint64_t address)
+    "$1 = &pid; $2 = &address;"
+%typemap(argout) (int64_t *pid, uint64_t *address) %{
+    if (!$result)
+        $result = Py_BuildValue("LK", (long long)pid$argnum, (unsigned long long)address$argnum);
+%}
 
 /* A result of ipcio_st is left NULL for the output argument to fill in. */
 %typemap(out) ipcio_st %{
@@ -303,6 +315,16 @@ WAITING(ipcio_server::accept, IPCIO_WANT_READ)
 
 %include "ipcio.i"
 
+/* Where the data lies that other processes may read now; whoever calls keeps it there. */
+%rename(export_memory) show_memory;
+%inline %{
+ipcio_st show_memory(const void *data, size_t size, int64_t *pid, uint64_t *address)
+{
+    (void)size;
+    return ipcio_memory_export(data, pid, address);
+}
+%}
+
 /* --------------------------------------------------------------------------------------- conversions */
 
 %{
@@ -442,6 +464,18 @@ static int take_size(PyObject *from, size_t *size)
     }
     if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_OverflowError)) return 0;
     PyErr_Format(error_class[CLASS_INVALID], "size %R: a number of bytes from 0 up is needed", from);
+    return 0;
+}
+
+static int take_number(PyObject *from, int with_sign, int64_t *number)
+{
+    PyObject *integer = PyNumber_Index(from);
+    if (integer && with_sign) *number = PyLong_AsLongLong(integer);
+    else if (integer) *number = (int64_t)PyLong_AsUnsignedLongLong(integer);
+    Py_XDECREF(integer);
+    if (!PyErr_Occurred()) return 1;
+    if (PyErr_ExceptionMatches(PyExc_OverflowError))
+        PyErr_Format(error_class[CLASS_INVALID], "%R: the number is too large or below 0", from);
     return 0;
 }
 

@@ -358,6 +358,29 @@ IPCIO_API void ipcio_set_remove(ipcio_set *set, void *handle);
 IPCIO_API int ipcio_set_wait(ipcio_set *set, int64_t deadline, void **which);
 IPCIO_API void ipcio_set_free(ipcio_set *set);
 
+/* --------------------------------------------------------------------------- memory of another process
+ *
+ * A process tells another where a buffer lies, and that one reads it when it likes, without the first taking part.
+ * Nothing keeps it from reading while the buffer changes.
+ *
+ * The system decides who may read: a process of the same user, unless the other has changed its user since it began,
+ * or one with the capability SYS_PTRACE.  Where kernel.yama.ptrace_scope is 1, which many systems have, only an
+ * ancestor may, and once ipcio_memory_export was called every process of the user: all memory, not the buffer alone.
+ * With 2 it needs the capability, with 3 nobody may.  Both are in one PID namespace. */
+
+/* Lets the processes of this user read this one's memory, for as long as it lives.
+ *   data           a buffer, which must stay where it is
+ *   pid, address   receive what the reader needs, besides the size
+ * Errors: none so far. */
+IPCIO_API int ipcio_memory_export(const void *data, int64_t *pid, uint64_t *address);
+
+/* Copies memory of another process.
+ *   to, n   where it goes, and how much
+ *   got     receives how many bytes were copied, after an error too
+ * Errors: MISSING no such process; DENIED; INVALID nothing can be read at the address; TOOBIG only the first *got bytes
+ * can be; UNSUPPORTED; NOMEMORY; SYSTEM. */
+IPCIO_API int ipcio_memory_read(int64_t pid, uint64_t address, void *to, size_t n, size_t *got);
+
 /* --------------------------------------------------------------------------------- the AutoIt names
  *
  * The calls of AutoIt's IPC_IO, a thin layer over the above.  A connection is a small integer that is never

@@ -16,6 +16,22 @@ ipcio.VERSION = core.VERSION ---@type string
 ---@type fun(): string[]
 ipcio.transports = core.transports
 
+--- Copies n bytes of the memory of another process of this user; nil, or all of it.
+---@type fun(pid: integer, address: integer, n: integer): string?, string?, string?
+ipcio.read_memory = core.read_memory
+
+--- Makes memory that other processes of this user can read: a copy of a string, or so many zero bytes.  They may then
+--- read all other memory of this process too.
+---@type fun(data: string|integer): ipcio.Memory?, string?, string?
+ipcio.export_memory = core.export_memory
+
+---@class ipcio.Memory: userdata it stays where it is until it is collected
+---@field pid fun(self: ipcio.Memory): integer what the reader needs: the number of this process,
+---@field address fun(self: ipcio.Memory): integer where the memory is,
+---@field size fun(self: ipcio.Memory): integer and how long
+---@field read fun(self: ipcio.Memory, offset?: integer, n?: integer): string?, string?, string? a part, by default all
+---@field write fun(self: ipcio.Memory, offset: integer, data: string): true?, string?, string?
+
 ---@alias ipcio.Options table<string, string|number|boolean> options of an address, such as {limit = 1000}
 
 local function escape(text)

@@ -336,7 +336,7 @@ function roles.files()
   end
 end
 
--- ---------------------------------------------------------------------------------- FIFOs
+-- ---------------------------------------------------------------------------------- FIFOs, memory
 
 function roles.fifo_writer()
   ready()
@@ -353,6 +353,22 @@ end
 
 function roles.fifo_reader()
   listen():accept()
+end
+
+function roles.memory_reader()
+  local process, place, size = math.tointeger(address), math.tointeger(more), math.tointeger(arg[4])
+  ready()
+  print(ipcio.read_memory(process, place, size))
+  print((select(3, ipcio.read_memory(process, 1, 1))))
+  print((select(3, ipcio.read_memory(process, place, 1 << 26))))
+end
+
+function roles.memory()
+  local memory = assert(ipcio.export_memory(("0123456789"):rep(100000)))
+  ready()
+  print(memory:address(), memory:size())
+  io.flush()
+  ipcio.listen("pipe://" .. support.name()):accept()
 end
 
 -- ---------------------------------------------------------------------------------- the AutoIt names

@@ -18,18 +18,19 @@ from ._autoit import (
 from ._core import (
     DEFAULT_BUFSIZE, VERSION, Aborted, Closed, Connection, Deadlock, Denied, Error, Exists, Forked, Full, Interrupted,
     Invalid, Missing, NoMemory, NotOwner, Orphaned, Peer, ProtocolError, Server, SleepInterval, System, TimedOut,
-    TooBig, Unsupported, cDefaultType, cFile, cMailSlot, cNamedPipe, cSharedMem, cTCP, transports)
+    TooBig, Unsupported, cDefaultType, cFile, cMailSlot, cNamedPipe, cSharedMem, cTCP, read_memory, transports)
 from . import _core
+from ._memory import Memory, export_memory
 from ._serve import Handler, OnError
 
 __all__ = [
     "__version__", "Aborted", "cDefaultBlocking", "cDefaultType", "cFile", "CloseConnection", "Closed", "cMailSlot",
     "cNamedPipe", "connect", "Connection", "cSharedMem", "cTCP", "Deadlock", "DEFAULT_BUFSIZE", "Denied",
-    "EndConnection", "Error", "Exists", "Forked", "Full", "Handler", "InitConnection", "Interrupted", "Invalid",
-    "listen", "Missing", "NoMemory", "NotOwner", "OnError", "OpenConnection", "Orphaned", "Peer", "ProtocolError",
-    "ReadBuffer", "ReadData", "ReadEnd", "ReadSize", "ReadStart", "serve", "Server", "SleepInterval",
-    "StartConnection", "StopConnection", "System", "TimedOut", "TooBig", "transports", "Unsupported", "VERSION",
-    "WriteBuffer", "WriteData", "WriteEnd", "WriteSize", "WriteStart"]
+    "EndConnection", "Error", "Exists", "export_memory", "Forked", "Full", "Handler", "InitConnection", "Interrupted",
+    "Invalid", "listen", "Memory", "Missing", "NoMemory", "NotOwner", "OnError", "OpenConnection", "Orphaned", "Peer",
+    "ProtocolError", "ReadBuffer", "ReadData", "ReadEnd", "read_memory", "ReadSize", "ReadStart", "serve", "Server",
+    "SleepInterval", "StartConnection", "StopConnection", "System", "TimedOut", "TooBig", "transports", "Unsupported",
+    "VERSION", "WriteBuffer", "WriteData", "WriteEnd", "WriteSize", "WriteStart"]
 
 __version__ = VERSION
 

@@ -27,8 +27,9 @@ int64_t os_now_coarse(void); /* some milliseconds behind, and cheaper */
 /* A pause of some tens of cycles inside a spinning loop. */
 void os_relax(void);
 
-/* The user this process acts as. */
+/* The user this process acts as, and its number. */
 int64_t os_user(void);
+int64_t os_process(void);
 
 /* n bytes that nobody can guess. */
 int os_random(void *to, size_t n);
@@ -174,6 +175,13 @@ int os_memory_map(os_fd memory, size_t from, size_t size, void **at);
 void os_memory_unmap(void *at, size_t size);
 /* In a forked child: zero bytes where the memory was, if nothing else is there by now. */
 void os_memory_blank(void *at, size_t size);
+
+/* ---- the memory of another process */
+
+/* Where the system by itself only lets a parent read, from now on it lets every process that may trace this one. */
+void os_process_open(void);
+/* *got counts up, also before an error: DENIED; MISSING no such process; INVALID nothing is at the next address. */
+int os_process_read(int64_t process, uint64_t address, void *to, size_t n, size_t *got);
 
 /* ---- files */
 

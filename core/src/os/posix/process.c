@@ -71,6 +71,11 @@ int64_t os_user(void)
     return geteuid();
 }
 
+int64_t os_process(void)
+{
+    return getpid();
+}
+
 int os_random(void *to, size_t n)
 {
     return getentropy(to, n) == 0 ? 0 : IPCIO_SYSTEM;
