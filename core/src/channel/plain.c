@@ -8,44 +8,8 @@
  * With text=utf-16le a character has two bytes or four, and none is cut. */
 #include <string.h>
 
+#include "channel/line.h"
 #include "channel/stream.h"
-
-/* Bytes of a code unit of the text on the wire. */
-static size_t unit(const stream *s)
-{
-    return s->conn.options.text == TEXT_UTF16LE ? 2 : 1;
-}
-
-/* What ends a line. */
-static char terminator(const stream *s)
-{
-    return s->conn.options.framing == FRAMING_RAW ? 0 : '\n';
-}
-
-static bool is_unit(const uint8_t *at, size_t unit, char c)
-{
-    return at[0] == (uint8_t)c && (unit == 1 || at[1] == 0);
-}
-
-/* The place of the first terminator in bytes[from, n), or n. */
-static size_t find_end(const stream *s, const uint8_t *bytes, size_t from, size_t n)
-{
-    const size_t u = unit(s);
-    const char end = terminator(s);
-    if (u == 1) {
-        const uint8_t *at = n > from ? memchr(bytes + from, end, n - from) : NULL;
-        return at ? (size_t)(at - bytes) : n;
-    }
-    while (from + u <= n && !is_unit(bytes + from, u, end)) from += u;
-    return from + u <= n ? from : n;
-}
-
-/* A carriage return before a line feed belongs to it. */
-static bool ends_in_return(const stream *s, const uint8_t *bytes, size_t n)
-{
-    const size_t u = unit(s);
-    return terminator(s) == '\n' && n >= u && is_unit(bytes + n - u, u, '\r');
-}
 
 /* How many of n bytes received are whole characters. */
 static size_t whole_characters(const uint8_t *bytes, size_t n, size_t unit)
@@ -105,12 +69,12 @@ static int cut_short(stream *s, int st, size_t here, const char *why)
 
 static int start_line(stream *s, message *m)
 {
-    const size_t u = unit(s);
+    const size_t u = line_unit(&s->conn);
     end_last(s);
     for (;;) {
-        size_t here = buffer_size(&s->in.ahead), at = find_end(s, stream_front(s), s->in.looked, here);
+        size_t here = buffer_size(&s->in.ahead), at = line_find_end(&s->conn, stream_front(s), s->in.looked, here);
         if (at < here) {
-            size_t length = at - (ends_in_return(s, stream_front(s), at) ? u : 0);
+            size_t length = at - (line_ends_in_return(&s->conn, stream_front(s), at) ? u : 0);
             uint64_t dropped = s->in.dropped;
             s->in.dropped = 0;
             return begin(s, dropped + length, length, at + u - length, m);
@@ -135,7 +99,8 @@ static int start_raw(stream *s, message *m)
     const uint32_t limit = s->conn.options.limit;
     end_last(s);
     for (;;) {
-        size_t here = buffer_size(&s->in.ahead), n = whole_characters(stream_front(s), here < limit ? here : limit, unit(s));
+        size_t here = buffer_size(&s->in.ahead), most = here < limit ? here : limit;
+        size_t n = whole_characters(stream_front(s), most, line_unit(&s->conn));
         if (n > 0) return begin(s, n, n, 0, m);
         int st = stream_fill(s, here + 1);
         if (st != 0)
@@ -165,13 +130,13 @@ static int take(stream *s, void *to, size_t n, size_t *got)
 static bool line_ready(const stream *s)
 {
     size_t here = buffer_size(&s->in.ahead);
-    return here > 0 && (s->in.inside || find_end(s, stream_front(s), s->in.looked, here) < here);
+    return here > 0 && (s->in.inside || line_find_end(&s->conn, stream_front(s), s->in.looked, here) < here);
 }
 
 static bool raw_ready(const stream *s)
 {
     size_t here = buffer_size(&s->in.ahead);
-    return here > 0 && (s->in.inside || whole_characters(stream_front(s), here, unit(s)) > 0);
+    return here > 0 && (s->in.inside || whole_characters(stream_front(s), here, line_unit(&s->conn)) > 0);
 }
 
 static size_t any(const stream *s, size_t need)
@@ -216,12 +181,10 @@ static int write_raw(stream *s, const message *m, const void *data, size_t n, bo
 
 static int write_line(stream *s, const message *m, const void *data, size_t n, bool last, size_t *taken)
 {
-    const char end[2] = {terminator(s), 0};
+    const char end[2] = {line_terminator(&s->conn), 0};
     (void)m;
-    if (*taken == 0 && s->out.sent == 0 && (find_end(s, data, 0, n) < n || (last && ends_in_return(s, data, n))))
-        return ipcio__fail(IPCIO_INVALID, "%s: a message cannot hold %s", s->conn.base.text,
-                           end[0] ? "a line feed nor end in a carriage return" : "the NUL that ends messages here");
-    int st = write_with(s, data, n, taken, end, last ? unit(s) : 0);
+    int st = *taken == 0 && s->out.sent == 0 ? line_check(&s->conn, data, n, last) : 0;
+    if (st == 0) st = write_with(s, data, n, taken, end, last ? line_unit(&s->conn) : 0);
     if (st == 0 && last) s->out.begun = false;
     return st;
 }
