@@ -5,7 +5,8 @@
 local ipcio = require "ipcio"
 
 local LONG = 30
-local SIZES = {0, 1, 256, 10240, 65535, 65536, 65537, 1 << 20, 5 << 20}
+local SIZES = {0, 1, 256, 10240, 65000} -- one datagram holds the longest
+local LONG_SIZES = {65535, 65536, 65537, 1 << 20, 5 << 20}
 local names, cases = {}, {}
 
 -- Every byte value; the prime period shows pieces that were exchanged.
@@ -60,20 +61,25 @@ local function case(name, server, client)
   cases[name] = {server = server, client = client}
 end
 
-case("echo", function(address)
-  local server <close> = listen(address)
-  local conn <close> = accept(server)
-  for i, size in ipairs(SIZES) do
-    expect(conn, pattern(size, i - 1))
-    assert(conn:write(pattern(size, i + 99), LONG))
+local function echo(sizes)
+  return function(address)
+    local server <close> = listen(address)
+    local conn <close> = accept(server)
+    for i, size in ipairs(sizes) do
+      expect(conn, pattern(size, i - 1))
+      assert(conn:write(pattern(size, i + 99), LONG))
+    end
+    fails("closed", conn:read(LONG))
+  end, function(address)
+    local conn <close> = connect(address)
+    for i, size in ipairs(sizes) do
+      equal(assert(conn:call(pattern(size, i - 1), LONG)), pattern(size, i + 99), size .. " bytes")
+    end
   end
-  fails("closed", conn:read(LONG))
-end, function(address)
-  local conn <close> = connect(address)
-  for i, size in ipairs(SIZES) do
-    equal(assert(conn:call(pattern(size, i - 1), LONG)), pattern(size, i + 99), size .. " bytes")
-  end
-end)
+end
+
+case("echo", echo(SIZES))
+case("long", echo(LONG_SIZES))
 
 case("empty", function(address)
   local server <close> = listen(address)
@@ -302,8 +308,8 @@ end, function(address)
     local message = ("%d of %s"):format(i, me())
     equal(assert(conn:call(message, LONG)), "you said " .. message, "the answer")
   end
-  for i = 1, 200 do assert(conn:write(tostring(i), LONG)) end
-  for i = 1, 200 do expect(conn, "you said " .. i) end
+  for i = 1, 50 do assert(conn:write(tostring(i), LONG)) end
+  for i = 1, 50 do expect(conn, "you said " .. i) end
   equal(assert(conn:call("bye", LONG)), "you said bye", "the last answer")
 end)
 
