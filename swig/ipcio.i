@@ -20,8 +20,8 @@
  *   nothing), (void *to, size_t n, size_t *got) (n is given, a piece of `got` bytes is answered), ipcio_file *taken (a
  *   file is answered), int64_t and uint64_t, (void *whole, size_t n, size_t *got) (n is given, that many bytes are
  *   answered); only output: (const void **data, size_t *size) (a message), size_t *length, size_t *written,
- *   ipcio_conn **conn, ipcio_server **server, ipcio_set **set, ipcio_peer *peer, void **which and the result void * (the
- *   key of a handle), const char *const * (a list)
+ *   ipcio_conn **conn, ipcio_server **server, ipcio_set **set, ipcio_peer *peer, const char **text,
+ *   void **which and the result void * (the key of a handle), const char *const * (a list)
  *
  * Methods without a body are functions of ipcio.h, whose comments say what they do.
  */
@@ -155,6 +155,7 @@ typedef struct {} ipcio_set;
     ipcio_int fileno() { return ipcio_fileno($self); }
     ipcio_int write_fileno() { return ipcio_write_fileno($self); }
     ipcio_st peer(ipcio_peer *peer);
+    ipcio_st sender(const char **text);
     const char *address();
     %rename(close) shut; /* the functions' own names are taken */
     ipcio_ok shut() { ipcio_conn_close($self); return 0; }

@@ -226,6 +226,9 @@ static int text_at(lua_State *L, int i, char **text)
     SWIG_arg++;
 }
 
+%typemap(in, numinputs=0) const char **text (const char *text) "$1 = ($1_ltype)&text;"
+%typemap(argout) const char **text "lua_pushstring(L, *$1); SWIG_arg++;"
+
 /* ------------------------------------------------------------------------------------------- files */
 
 %{

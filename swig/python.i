@@ -176,6 +176,9 @@ static int check_signals(ipcio_caller *caller)
                                         (long long)peer$argnum.gid);
 %}
 
+%typemap(in, numinputs=0) const char **text (const char *text) "$1 = ($1_ltype)&text;"
+%typemap(argout) const char **text "if (!$result) $result = text_object(text$argnum);"
+
 %typemap(in, numinputs=0) void **which (void *which) "$1 = &which;"
 %typemap(argout) void **which "if (!$result) $result = PyLong_FromVoidPtr(which$argnum);"
 
@@ -243,6 +246,8 @@ A descriptor that is writable exactly when a write would not wait; level-trigger
 
 Ends the connection; the peer still reads what was sent.  Wakes threads that wait on it."
 %feature("docstring") ipcio_conn::peer "Who is at the other end: a Peer."
+%feature("docstring") ipcio_conn::sender
+    "The address of who wrote the message that was read last, where a connection has many peers (udp)."
 %feature("docstring") ipcio_conn::address "The address it was connected to, or the server's."
 
 %feature("docstring") ipcio_server "A server: it has a name and accepts clients.  Made by listen."
@@ -888,7 +893,8 @@ static int finish_module(PyObject *module)
     Py_XINCREF(globals);
     if (PyObject_DelAttrString(module, "__all__") < 0 || make_errors(module) < 0 || make_classes(module) < 0 ||
         close_type(SwigPyObject_type()) < 0 ||
-        make_property(conn, "address") < 0 || make_property(conn, "peer") < 0 || make_property(server, "address") < 0 ||
+        make_property(conn, "address") < 0 || make_property(conn, "peer") < 0 ||
+        make_property(conn, "sender") < 0 || make_property(server, "address") < 0 ||
         finish_type(SWIGTYPE_p_ipcio_conn, "ipcio.Connection", conn_methods) < 0 ||
         finish_type(SWIGTYPE_p_ipcio_server, "ipcio.Server", server_methods) < 0 ||
         finish_type(SWIGTYPE_p_ipcio_set, "ipcio._core.Set", set_methods) < 0)

@@ -17,7 +17,7 @@
  *
  * CAVEATS
  *  - An address is trusted, a peer is not: whatever it sends is checked.  Who may connect is decided by the file
- *    system, or over tcp by asking the kernel; that is this user and root.
+ *    system, or over tcp and udp by asking the kernel; that is this user and root.
  *  - The pointer that ipcio_read gives lies in the connection's own memory.  It is valid until the next
  *    reading call or the end of the connection.
  *  - After fork() the child's handles answer IPCIO_FORKED.  A child made by a bare clone system call,
@@ -33,6 +33,7 @@
  *
  *  tcp://HOST:PORT, tcp://[IPv6]:PORT, or tcp://PORT for this machine alone (127.0.0.1).  Port 0 lets the system choose:
  *  see ipcio_server_address.  A HOST that is a name is looked up by the system, which may take longer than a timeout.
+ *  udp://HOST:PORT and its like: see DATAGRAMS.
  *  fd://N takes over descriptor N, a stream socket that is connected (ipcio_connect) or listening (ipcio_listen): it is
  *  closed with the handle.  After INVALID it still belongs to the caller.  A pair of connected ones speaks ipcio when
  *  both ends are adopted.
@@ -42,16 +43,20 @@
  *  option      value                    default    meaning
  *  limit       1 to 4294967295 bytes    67108864   longest message this side takes and sends
  *  buffer      1024 to 1073741824                  bytes read ahead, else 65536; over shm those of each ring, which the
- *                                                  client makes, else 28 KiB that grow to 4 MiB under a stream.  Never
- *                                                  limits a message
+ *                                                  client makes, else 28 KiB that grow to 4 MiB under a stream; of
+ *                                                  udp what the system keeps unread, else 4 MiB if it gives as much.
+ *                                                  Never limits a message
  *  framing     message, line, raw       message    how messages are cut: see FRAMING.  fifo: line (its default), raw
  *  text        utf-8, utf-16le          utf-8      utf-16le: the peer has that, this side UTF-8
  *  nul         0, 1                     0          1: the peer ends each message with a NUL
  *  keepalive   0 to 32767 seconds       60         tcp: a peer that is silent for so long is asked whether it lives, and
  *                                                  given up after twice that; 0: never
- *  access      user, all                user       tcp, listening: which users of this machine may connect (root always
- *                                                  may).  Who listens beyond 127.0.0.1 admits all other machines.
+ *  access      user, all                user       tcp, udp, listening: which users of this machine may connect (root
+ *                                                  always may).  Who listens beyond 127.0.0.1 admits all other
+ *                                                  machines
  *  direction   read, write              write      fifo, connecting: what this side does
+ *  interface   a name                              udp: the network interface where a group is meant, such as lo
+ *  ttl         1 to 255                 1          udp: how many networks a datagram to a group may see
  *  files       0, 1                     0          1: this side takes files that the peer passes: see ipcio_send_file
  *
  * FRAMING
@@ -78,6 +83,26 @@
  *  the writers have gone.  The other direction, a call and the peer are UNSUPPORTED.  A line, with its end, of up to
  *  4096 bytes is not mixed with those of other writers, a longer one may be.  What is not read yet is lost when nobody
  *  has the FIFO open any more.
+ *
+ * DATAGRAMS
+ *  Over udp a message is one datagram, of at most 65483 bytes (65507 in `raw`); a longer one is TOOBIG.  It arrives
+ *  whole, twice, out of order or not at all, and what nobody reads is dropped when the system's buffer is full.  In
+ *  the framing `message` who closes tells it, by a datagram too; of a death a client learns only when what it writes
+ *  finds nobody at the port any more: CLOSED.  On this machine ipcio_connect waits for a server, as ever; of others
+ *  it cannot be known.
+ *
+ *  A server has one connection for all who write to it.  ipcio_accept gives it when the first of them comes, and
+ *  again after it was closed.  Writing answers who sent what was read last, see ipcio_conn_sender; so another thread
+ *  that writes does not know to whom.  The first one's close ends it, the others' do not; closing it tells who was
+ *  read last.  What came from others by then is for the next.
+ *
+ *  A multicast group (udp://239.1.2.3:5000) may have any number of servers; each joins it, and a client writes to
+ *  all of them and reads what each answers.  So it is with a broadcast address, at which several cannot listen.  To
+ *  a call the first answer counts.
+ *
+ *  With access=user a server drops what other users of this machine send, and in `line` and `raw` also what was sent
+ *  by a program of this machine that has ended since: the system does not tell any more whose that was.  At a group
+ *  everybody is heard.
  *
  * TIMEOUTS
  *  Milliseconds.  0 tries once, -1 (IPCIO_FOREVER) waits for ever, and IPCIO_TRY never waits: see
@@ -293,6 +318,12 @@ typedef struct {
     int64_t pid, uid, gid;
 } ipcio_peer;
 IPCIO_API int ipcio_conn_peer(ipcio_conn *conn, ipcio_peer *peer);
+
+/* Who wrote the message that was read last, as an address, where a connection may have many peers: over udp.
+ *   address   receives it, such as "udp://127.0.0.1:40000"; valid until the next reading call
+ * Errors: MISSING nothing was read yet; UNSUPPORTED the peer is always the same; INVALID closed on this side, or
+ * another thread is reading; FORKED. */
+IPCIO_API int ipcio_conn_sender(ipcio_conn *conn, const char **address);
 
 /* The address it was connected to, or the server's.  Valid while the handle is. */
 IPCIO_API const char *ipcio_conn_address(const ipcio_conn *conn);

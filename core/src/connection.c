@@ -411,6 +411,20 @@ int ipcio_take_file(ipcio_conn *c, intptr_t *file)
     return handle_leave_with(&c->base, IPCIO_WANT_READ, take_file(c, file));
 }
 
+static int sender(ipcio_conn *c, const char **who)
+{
+    if (c->transport->sender) return c->transport->sender(c, who);
+    return ipcio__fail(IPCIO_UNSUPPORTED, "%s: all messages are the one peer's", c->base.text);
+}
+
+int ipcio_conn_sender(ipcio_conn *c, const char **who)
+{
+    *who = NULL;
+    int st = enter(c, IPCIO_WANT_READ);
+    if (st != 0) return st;
+    return handle_leave_with(&c->base, IPCIO_WANT_READ, sender(c, who));
+}
+
 /* ------------------------------------------------------------------------------------------ writing */
 
 /* Whether the peer has introduced itself; inside the reading side, which tells of errors. */

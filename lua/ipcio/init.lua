@@ -162,6 +162,7 @@ end
 ---@field write_buffer fun(self: ipcio.Connection, piece: string, timeout?: number): true?, string?, string? its next piece
 ---@field write_end fun(self: ipcio.Connection, timeout?: number): true?, string?, string? the peer sees it now
 ---@field peer fun(self: ipcio.Connection): ipcio.Peer?, string?, string? who is at the other end
+---@field sender fun(self: ipcio.Connection): string?, string?, string? who wrote what was read last (udp)
 ---@field address fun(self: ipcio.Connection): string
 ---@field fileno fun(self: ipcio.Connection): integer?, string?, string? a descriptor that is readable while read would not wait
 ---@field write_fileno fun(self: ipcio.Connection): integer?, string?, string? one that is writable while write would not wait

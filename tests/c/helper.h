@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <grp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -354,6 +355,39 @@ static inline void until_asleep(pid_t tid)
         state = strrchr(text, ')');
         sched_yield();
     } while (state == NULL || state[2] != 'S');
+}
+
+/* --------------------------------------------------------------------------------------- other users */
+
+#define NOBODY "65534"
+#define SOMEBODY "65533"
+
+/* A folder of its own for each user who needs one; what a test gives is never seen by another folder's. */
+static inline const char *folder_of(const char *user)
+{
+    const char *path = text_of("%s/%s", directory, user);
+    if (mkdir(path, 0700) == 0 && geteuid() == 0)
+        CHECK(chmod(directory, 0711) == 0 && chown(path, (uid_t)atol(user), 0) == 0);
+    return path;
+}
+
+static inline void need_root(void)
+{
+    if (geteuid() == 0) return;
+    print_message("only root can start programs of other users\n");
+    skip();
+}
+
+/* In a role: goes on as this user, with this $IPCIO_DIR; "" changes nothing. */
+static inline void become(const char *user, const char *folder)
+{
+    if (*folder) CHECK(setenv("IPCIO_DIR", folder, 1) == 0);
+    if (*user && atol(user) != 0) {
+        uid_t uid = (uid_t)atol(user);
+        CHECK(setgroups(0, NULL) == 0 && setgid(uid) == 0 && setuid(uid) == 0);
+        CHECK(prctl(PR_SET_DUMPABLE, 1) == 0); /* the leak check looks into the process */
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+    }
 }
 
 /* ------------------------------------------------------------------------------------------- threads */

@@ -1,44 +1,10 @@
 /* test_tcp.c - the transport `tcp`: ports, who may connect, what is known of a server before it accepts, and ends. */
 #include "helper.h"
 
-#include <grp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
-
-#define NOBODY "65534"
-#define SOMEBODY "65533"
-
-/* ------------------------------------------------------------------------------------- other users */
-
-/* A folder of its own for each user who needs one; what a test gives is never seen by another folder's. */
-static const char *folder_of(const char *user)
-{
-    const char *path = text_of("%s/%s", directory, user);
-    if (mkdir(path, 0700) == 0 && geteuid() == 0)
-        CHECK(chmod(directory, 0711) == 0 && chown(path, (uid_t)atol(user), 0) == 0);
-    return path;
-}
-
-static void need_root(void)
-{
-    if (geteuid() == 0) return;
-    print_message("only root can start programs of other users\n");
-    skip();
-}
-
-/* In a role: goes on as this user, with this $IPCIO_DIR; "" changes nothing. */
-static void become(const char *user, const char *folder)
-{
-    if (*folder) CHECK(setenv("IPCIO_DIR", folder, 1) == 0);
-    if (*user && atol(user) != 0) {
-        uid_t uid = (uid_t)atol(user);
-        CHECK(setgroups(0, NULL) == 0 && setgid(uid) == 0 && setuid(uid) == 0);
-        CHECK(prctl(PR_SET_DUMPABLE, 1) == 0); /* the leak check looks into the process */
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-    }
-}
 
 /* ------------------------------------------------------------------------------------------- roles */
 

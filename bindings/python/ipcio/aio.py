@@ -238,6 +238,11 @@ class Connection(_Handle):
         """Who is at the other end."""
         return self._handle.peer
 
+    @property
+    def sender(self) -> str:
+        """The address of who wrote the message that was read last, where a connection has many peers (udp)."""
+        return self._handle.sender
+
     def write_fileno(self) -> int:
         """A descriptor that is writable exactly when a write would not wait; level-triggered."""
         return self._handle.write_fileno()

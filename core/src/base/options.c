@@ -10,7 +10,7 @@
 #include "base/status.h"
 
 /* A new option is a field in options.h and a row here.  Its value is a number in a range, or one of some words, which
- * stands for its place among them. */
+ * stands for its place among them, or a text. */
 static const struct {
     const char *name;
     size_t field;
@@ -25,6 +25,8 @@ static const struct {
     {"keepalive", offsetof(options, keepalive), 60, 0, 32767, {0}},
     {"access", offsetof(options, access), ACCESS_USER, 0, 0, {"user", "all"}},
     {"direction", offsetof(options, direction), DIRECTION_UNSAID, 0, 0, {"read", "write"}},
+    {"interface", offsetof(options, network), 0, 0, 0, {0}},
+    {"ttl", offsetof(options, ttl), 1, 1, 255, {0}},
     {"files", offsetof(options, files), 0, 0, 1, {0}},
 };
 enum { COUNT = sizeof table / sizeof *table };
@@ -55,12 +57,22 @@ static int set_word(options *o, size_t row, const char *text, const char *value)
     return ipcio__fail(IPCIO_INVALID, "%s: option %s=%s: one of %s is needed", text, table[row].name, value, known);
 }
 
+static int set_text(char to[OPTION_TEXT], const char *text, const char *name, const char *value)
+{
+    if (strlen(value) >= OPTION_TEXT)
+        return ipcio__fail(IPCIO_INVALID, "%s: option %s=%s: it is too long", text, name, value);
+    memcpy(to, value, strlen(value) + 1);
+    return 0;
+}
+
 static int set(options *o, const char *text, const char *name, const char *value)
 {
     size_t row = 0;
     while (row < COUNT && strcmp(table[row].name, name) != 0) row++;
     if (row == COUNT) return unknown(text, name);
     if (table[row].words[0]) return set_word(o, row, text, value);
+
+    if (table[row].most == 0) return set_text((char *)field(o, row), text, name, value);
 
     uint64_t number = 0;
     const char *p = value;
@@ -92,7 +104,9 @@ static int parse(options *o, const char *text, const char *list)
 
 int options_parse(options *o, const char *text, const char *first, const char *second)
 {
-    for (size_t row = 0; row < COUNT; row++) *field(o, row) = table[row].value;
+    memset(o, 0, sizeof *o);
+    for (size_t row = 0; row < COUNT; row++)
+        if (table[row].value) *field(o, row) = table[row].value;
     int st = first ? parse(o, text, first) : 0;
     return st < 0 || !second ? st : parse(o, text, second);
 }

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+enum { OPTION_TEXT = 16 }; /* bytes of one that is a text, its NUL included */
+
 enum { FRAMING_MESSAGE, FRAMING_LINE, FRAMING_RAW, FRAMING_UNSAID };
 enum { TEXT_UTF8, TEXT_UTF16LE };
 enum { ACCESS_USER, ACCESS_ALL };
@@ -18,6 +20,8 @@ typedef struct {
     uint32_t keepalive; /* seconds of silence after which a peer elsewhere is asked whether it lives; 0: never */
     uint32_t access;    /* ACCESS_... */
     uint32_t direction; /* DIRECTION_...: what this side does, where it can do only one */
+    char network[OPTION_TEXT]; /* the interface where a group is meant; "": the system's choice */
+    uint32_t ttl;       /* how many networks a datagram to a group may see */
     uint32_t files;     /* 1: this side takes files that are passed to it */
 } options;
 

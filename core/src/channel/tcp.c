@@ -4,33 +4,23 @@
  * this user, or root, where they are of this machine.  The kernel tells whose a live socket is, not whose one was that
  * was closed again.  So a server leaves a key, and how long a message it takes, in a file of ipcio's folder, and this
  * user's clients show the key in their HELLO.  Clients from elsewhere learn the limit by the server's HELLO. */
-#include <stdio.h>
 #include <string.h>
 
+#include "channel/port.h"
 #include "channel/stream.h"
-#include "object/namelock.h"
 
-#define LOCK ".tcp.lock"
-enum { PATH_SIZE = ADDRESS_PATH_MAX + 1, ENDPOINTS = 8, ENDPOINT_TEXT = 80 };
-
-typedef struct {
-    char magic[8];
-    uint8_t key[STREAM_KEY];
-    uint32_t limit; /* longest message the server takes */
-    uint32_t unused;
-} record;
-static const char magic[8] = "ipcio t1";
+_Static_assert((int)PORT_KEY == (int)STREAM_KEY, "HELLO has no room for the key");
 
 typedef struct {
     ipcio_server base;
     namelock lock; /* of the record; not held where there is no folder for it */
-    uint8_t key[STREAM_KEY];
+    uint8_t key[PORT_KEY];
 } tcp_server;
 
 typedef struct {
     stream stream;
     /* while connecting: */
-    os_endpoint endpoints[ENDPOINTS]; /* of the host, in the system's order */
+    os_endpoint endpoints[PORT_ENDPOINTS]; /* of the host, in the system's order */
     size_t count, next;
     os_fd trying; /* on its way to the one before `next`, */
     bool on_way;  /* if it is */
@@ -51,89 +41,15 @@ static tcp_conn *conn_of(ipcio_conn *c)
     return (tcp_conn *)c;
 }
 
-/* Takes a name apart, in which `port` comes to point to its end. */
-static int split(const address *a, char host[ADDRESS_NAME_MAX + 1], const char **port)
-{
-    const char *end = strrchr(a->name, ':'), *from = a->name;
-    size_t n = end ? (size_t)(end - from) : 0;
-    if (n >= 2 && from[0] == '[' && from[n - 1] == ']') from++, n -= 2;
-    else if (end && memchr(from, ':', n)) n = 0; /* IPv6 without brackets */
-    *port = end ? end + 1 : a->name;
-    unsigned long number = 0;
-    const char *p = *port;
-    for (; *p >= '0' && *p <= '9' && number <= 65535; p++) number = number * 10 + (unsigned long)(*p - '0');
-    if (a->path || (end && n == 0) || p == *port || *p || number > 65535)
-        return ipcio__fail(IPCIO_INVALID, "%s: it must be tcp://HOST:PORT, tcp://[IPv6]:PORT or tcp://PORT, a port from 0 to 65535",
-                           a->text);
-    (void)snprintf(host, ADDRESS_NAME_MAX + 1, "%.*s", (int)n, n ? from : "");
-    if (n == 0) (void)snprintf(host, ADDRESS_NAME_MAX + 1, "127.0.0.1");
-    return 0;
-}
-
-static int resolve(const address *a, os_endpoint *endpoints, size_t *n)
-{
-    char host[ADDRESS_NAME_MAX + 1];
-    const char *port;
-    int st = split(a, host, &port);
-    if (st != 0) return st;
-    *n = ENDPOINTS;
-    st = os_tcp_resolve(host, port, endpoints, n);
-    if (st == IPCIO_INVALID) return ipcio__fail(st, "%s: there is no host \"%s\"", a->text, host);
-    return st == 0 ? 0 : ipcio__fail_os(st, "%s: the host \"%s\" cannot be looked up", a->text, host);
-}
-
-/* Where the record of the server at an endpoint lies. */
-static bool record_path(const os_endpoint *at, char folder[PATH_SIZE], char path[PATH_SIZE])
-{
-    char text[ENDPOINT_TEXT], file[ADDRESS_FILE_MAX];
-    if (os_directory(folder, PATH_SIZE) != 0 || os_endpoint_text(at, text, sizeof text) != 0) return false;
-    address_file_name(text, file);
-    return snprintf(path, PATH_SIZE, "%s/%s" LOCK, folder, file) < PATH_SIZE;
-}
-
 /* ------------------------------------------------------------------------------------------ serving */
-
-/* Where this fails clients know less, as they do on other machines. */
-static void publish(tcp_server *s, const os_endpoint *at)
-{
-    record r = {.limit = s->base.options.limit};
-    char folder[PATH_SIZE], path[PATH_SIZE];
-    memcpy(r.magic, magic, sizeof magic);
-    memcpy(r.key, s->key, sizeof r.key);
-    if (!record_path(at, folder, path)) return;
-    namelock_sweep(folder, LOCK, NULL);
-    if (namelock_take(&s->lock, path) == 0 && os_file_write(s->lock.file, &r, sizeof r) != 0) namelock_drop(&s->lock);
-}
-
-/* Puts the port that the system chose into the address. */
-static int set_port(address *a, const os_endpoint *at)
-{
-    char text[ENDPOINT_TEXT], host[ADDRESS_NAME_MAX + 1], name[ADDRESS_NAME_MAX + 8], encoded[3 * sizeof name];
-    const char *port;
-    address real;
-    int st = os_endpoint_text(at, text, sizeof text);
-    if (st == 0) st = split(a, host, &port);
-    if (st != 0) return st;
-    (void)snprintf(name, sizeof name, strchr(host, ':') ? "[%s]%s" : "%s%s", host, strrchr(text, ':'));
-    (void)address_encode(name, encoded, sizeof encoded);
-    char whole[sizeof encoded + sizeof a->scheme + 3];
-    (void)snprintf(whole, sizeof whole, "%s://%s", a->scheme, encoded);
-    if ((st = address_parse(&real, whole)) == 0) {
-        address_free(a);
-        *a = real;
-    } else {
-        address_free(&real);
-    }
-    return st;
-}
 
 static int tcp_listen(ipcio_server *base)
 {
     tcp_server *s = server_of(base);
     const char *text = base->address.text;
-    os_endpoint endpoints[ENDPOINTS];
+    os_endpoint endpoints[PORT_ENDPOINTS];
     size_t n;
-    int st = resolve(&base->address, endpoints, &n);
+    int st = port_resolve(&base->address, endpoints, &n);
     if (st != 0) return st;
     if ((st = os_random(s->key, sizeof s->key)) != 0) return ipcio__fail_os(st, "%s: there is no randomness", text);
     size_t i;
@@ -146,12 +62,12 @@ static int tcp_listen(ipcio_server *base)
     } while (st == IPCIO_EXISTS && namelock_look_again(&looks));
     if (st == IPCIO_EXISTS) return ipcio__fail(st, "%s: a live server has the port", text);
     if (st != 0) return ipcio__fail_os(st, "%s: cannot listen", text);
-    if ((st = set_port(&base->address, &endpoints[i])) != 0) {
+    if ((st = port_fill_in(&base->address, &endpoints[i])) != 0) {
         os_close(base->listener);
         base->listener = OS_NONE;
         return st;
     }
-    publish(s, &endpoints[i]);
+    port_publish(base, &endpoints[i], s->key, &s->lock);
     return 0;
 }
 
@@ -204,15 +120,10 @@ static int tcp_greeted(ipcio_conn *c)
 /* What the server at the endpoint tells this user's clients; others have to wait for its HELLO. */
 static void read_record(tcp_conn *t, const os_endpoint *at)
 {
-    char folder[PATH_SIZE], path[PATH_SIZE];
-    os_fd file;
-    record r;
-    if (!record_path(at, folder, path) || os_file_open(path, false, &file) != 0) return;
-    if (os_file_read(file, &r, sizeof r) == 0 && memcmp(r.magic, magic, sizeof magic) == 0 && namelock_held(file)) {
-        atomic_store_explicit(&t->stream.conn.peer_limit, r.limit, memory_order_relaxed);
-        memcpy(t->stream.out.key, r.key, sizeof r.key);
-    }
-    os_close(file);
+    port_record r;
+    if (!port_ask(&t->stream.conn, at, &r)) return;
+    atomic_store_explicit(&t->stream.conn.peer_limit, r.limit, memory_order_relaxed);
+    memcpy(t->stream.out.key, r.key, sizeof r.key);
 }
 
 static void stop_trying(tcp_conn *t)
@@ -252,22 +163,19 @@ static int open_stream(ipcio_conn *c)
 static int tcp_connect(ipcio_conn *c)
 {
     tcp_conn *t = conn_of(c);
-    int64_t *pause = &c->base.side[IPCIO_WANT_READ].pause;
-    int st = t->count ? 0 : resolve(&c->address, t->endpoints, &t->count);
+    int st = t->count ? 0 : port_resolve(&c->address, t->endpoints, &t->count);
     if (st != 0 && st != IPCIO_MISSING) return st;
     while (t->next < t->count || t->on_way) {
         if ((st = step(t)) == 0) return open_stream(c);
         if (st > 0) {
             c->base.side[IPCIO_WANT_READ].fd = t->trying;
             c->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_WRITE;
-            *pause = 0;
+            c->base.side[IPCIO_WANT_READ].pause = 0;
             return IPCIO_WANT_READ;
         }
     }
     t->next = t->count = 0;
-    /* Nothing tells of a server that appears. */
-    c->base.side[IPCIO_WANT_READ].fd = OS_NONE;
-    *pause = *pause == 0 ? MILLISECOND : *pause * 2 < 50 * MILLISECOND ? *pause * 2 : 50 * MILLISECOND;
+    port_look_again(c);
     if (st == IPCIO_MISSING) return ipcio__fail_os(st, "%s: nobody serves the port", c->base.text);
     return ipcio__fail_os(st, "%s: cannot connect", c->base.text);
 }

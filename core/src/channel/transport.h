@@ -5,9 +5,9 @@
  * arguments, after the handle's side of that name was waited for.  It says what to wait on in
  * h->side[...]: for connect and accept before it answers, else once, when the connection is made.
  *
- * Who may call: connect, start, view, take, end, take_file and ready are called inside the reading side, write and
- * abort inside the writing side, arrived and settle inside the side they are asked for; the two sides run at the same
- * time in different threads, so each has its own state.
+ * Who may call: connect, start, view, take, end, take_file, sender and ready are called inside the reading side, write
+ * and abort inside the writing side, arrived and settle inside the side they are asked for; the two sides run at the
+ * same time in different threads, so each has its own state.
  * listen and unlisten are called by one thread alone.
  *
  * What arrives is not trusted: a transport checks it, answers PROTOCOL, and is not called again.
@@ -64,6 +64,10 @@ typedef struct transport {
     /* Gives the file that came with the message, which ends with it otherwise, to the caller.  MISSING none came; SYSTEM
      * there was no descriptor free for it.  NULL: the transport passes none. */
     int (*take_file)(ipcio_conn *c, os_fd *file);
+
+    /* Who wrote the message that was started last, as an address; it stays valid until the next start.  MISSING.  NULL:
+     * it is always the same peer. */
+    int (*sender)(ipcio_conn *c, const char **who);
 
     /* Writing: the next bytes of message `m`, of which m->length will come in all.  *taken counts up; it may fall
      * short of n only with WANT_WRITE.  `last` shows the message to the peer once they are taken.

@@ -4,12 +4,13 @@
 
 #include "channel/transport.h"
 
-extern const transport transport_pipe, transport_shm, transport_tcp, transport_fd, transport_fifo;
+extern const transport transport_pipe, transport_shm, transport_tcp, transport_udp, transport_fd, transport_fifo;
 
 static const transport *const table[] = {
     &transport_shm,
     &transport_pipe,
     &transport_tcp,
+    &transport_udp,
     &transport_fd,
     &transport_fifo,
 };

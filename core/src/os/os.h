@@ -68,6 +68,7 @@ int os_poll(const os_wait *items, size_t n, int64_t deadline);
 int os_set_new(os_fd *set);
 int os_set_put(os_fd set, os_fd fd, int want, void *tag);
 void os_set_drop(os_fd set, os_fd fd);
+void os_set_mute(os_fd set, os_fd fd); /* until it is put again, which cannot fail then */
 int os_set_wait(os_fd set, void **tags, int n, int64_t deadline);
 
 /* A descriptor that is readable from ring to clear.  Ring may be called in a signal handler. */
@@ -87,7 +88,7 @@ int os_local_listen(const char *path, os_fd *fd);
 int os_local_connect(const char *path, os_fd *fd);
 int os_local_peer(os_fd fd, ipcio_peer *peer);
 
-/* ---- byte streams between machines: TCP */
+/* ---- ports, of this machine and of others */
 
 typedef struct {
     uint8_t bytes[28];
@@ -96,8 +97,13 @@ typedef struct {
 
 /* At most *n endpoints of a host and a decimal port; the host NULL: of this machine, every one.  May block where a name
  * server is asked.  MISSING: there is no answer now.  INVALID: no such host or port. */
-int os_tcp_resolve(const char *host, const char *port, os_endpoint *to, size_t *n);
+int os_resolve(const char *host, const char *port, os_endpoint *to, size_t *n);
 int os_endpoint_text(const os_endpoint *e, char *text, size_t size); /* "127.0.0.1:80"; INVALID when it does not fit */
+
+/* A socket's own end. */
+int os_endpoint_own(os_fd fd, os_endpoint *e);
+
+/* ---- byte streams between machines: TCP */
 
 /* listen fills in the port that the system chose; EXISTS.  connect begins; connected: 0, WANT_WRITE, or MISSING when
  * nobody listens. */
@@ -159,6 +165,29 @@ bool os_ended(os_fd fd);
 /* Fills up what the peer has not received, until it takes no more: then the descriptor can be written again when the peer
  * has received it.  0, CLOSED. */
 int os_stuff(os_fd fd);
+
+/* ---- datagrams: UDP */
+
+enum { OS_DATAGRAM_MAX = 65507 };
+
+/* listen fills in the port; EXISTS.  A multicast group is joined, and may have other listeners: *shared.  connect:
+ * *shared when `to` is such a group, or a broadcast address; then it must be named in each send, and whoever answers is
+ * heard.  `network` says which network a group is meant in, "" leaves that to the system: INVALID when there is none of
+ * the name.  `hops`: how many networks a datagram to a group may see. */
+int os_udp_listen(os_endpoint *at, const char *network, bool *shared, os_fd *fd);
+int os_udp_connect(os_endpoint *to, const char *network, unsigned hops, bool *shared, os_fd *fd);
+
+/* Asks for room for so many bytes that nobody has read. */
+void os_udp_room(os_fd fd, unsigned bytes);
+
+/* Sends one datagram; `to` NULL: where it is connected to.  TOOBIG; CLOSED nobody takes them there. */
+int os_udp_send(os_fd fd, const os_endpoint *to, const os_piece *pieces, int n);
+/* CLOSED: nobody took one that was sent before. */
+int os_udp_receive(os_fd fd, void *to, size_t size, size_t *got, os_endpoint *from);
+
+/* The user whose socket at `at` takes datagrams from `from`.  MISSING: of this machine, but there is none; UNSUPPORTED:
+ * of another machine, or the system does not tell. */
+int os_udp_user(const os_endpoint *at, const os_endpoint *from, int64_t *user);
 
 /* ---- memory that two processes share, and no name leads to */
 

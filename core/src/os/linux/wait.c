@@ -41,6 +41,11 @@ int os_set_put(os_fd set, os_fd fd, int want, void *tag)
     return os__status();
 }
 
+void os_set_mute(os_fd set, os_fd fd)
+{
+    (void)epoll_ctl((int)set, EPOLL_CTL_MOD, (int)fd, &(struct epoll_event){0});
+}
+
 void os_set_drop(os_fd set, os_fd fd)
 {
     (void)epoll_ctl((int)set, EPOLL_CTL_DEL, (int)fd, NULL);

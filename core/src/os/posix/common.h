@@ -20,6 +20,14 @@ int os__stamp(const char *path, uint64_t otherwise, uint64_t *stamp);
 struct iovec;
 ssize_t os__fifo_read(int fd, const struct iovec *v, int n);
 ssize_t os__fifo_write(int fd, const struct iovec *v, int n);
+/* Why a socket could not be connected: no route and no answer are, like a refusal, nobody there. */
+int os__connect_status(void);
+
+struct sockaddr;
+static inline const struct sockaddr *os__sockaddr(const os_endpoint *e)
+{
+    return (const struct sockaddr *)(const void *)e->bytes;
+}
 
 /* What remains until the deadline, for ppoll and its like; NULL when that is for ever. */
 struct timespec;

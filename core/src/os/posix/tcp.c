@@ -14,12 +14,7 @@
 
 _Static_assert(sizeof(struct sockaddr_in6) <= sizeof((os_endpoint *)0)->bytes, "os_endpoint has no room");
 
-static const struct sockaddr *sockaddr_of(const os_endpoint *e)
-{
-    return (const struct sockaddr *)(const void *)e->bytes;
-}
-
-int os_tcp_resolve(const char *host, const char *port, os_endpoint *to, size_t *n)
+int os_resolve(const char *host, const char *port, os_endpoint *to, size_t *n)
 {
     struct addrinfo *all, hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_PASSIVE};
     size_t most = *n;
@@ -42,22 +37,22 @@ int os_tcp_resolve(const char *host, const char *port, os_endpoint *to, size_t *
 int os_endpoint_text(const os_endpoint *e, char *text, size_t size)
 {
     char host[64], port[8];
-    if (getnameinfo(sockaddr_of(e), e->size, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-        return IPCIO_INVALID;
+    const int numbers = NI_NUMERICHOST | NI_NUMERICSERV;
+    if (getnameinfo(os__sockaddr(e), e->size, host, sizeof host, port, sizeof port, numbers) != 0) return IPCIO_INVALID;
     const char *form = strchr(host, ':') ? "[%s]:%s" : "%s:%s";
     return (size_t)snprintf(text, size, form, host, port) < size ? 0 : IPCIO_INVALID;
 }
 
 static int new_socket(const os_endpoint *e)
 {
-    return socket(sockaddr_of(e)->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return socket(os__sockaddr(e)->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
-static int own_endpoint(int fd, os_endpoint *e)
+int os_endpoint_own(os_fd fd, os_endpoint *e)
 {
     struct sockaddr_storage a;
     socklen_t size = sizeof a;
-    if (getsockname(fd, (struct sockaddr *)&a, &size) != 0) return os__status();
+    if (getsockname((int)fd, (struct sockaddr *)&a, &size) != 0) return os__status();
     if (size > sizeof e->bytes) size = sizeof e->bytes;
     memcpy(e->bytes, &a, size);
     e->size = size;
@@ -70,8 +65,8 @@ int os_tcp_listen(os_endpoint *at, os_fd *fd)
     int s = new_socket(at);
     if (s < 0) return os__status();
     /* Connections of the server before, which linger for a minute, do not keep the port; a live server does. */
-    if (setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 && bind(s, sockaddr_of(at), at->size) == 0 &&
-        listen(s, SOMAXCONN) == 0 && own_endpoint(s, at) == 0) {
+    if (setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 && bind(s, os__sockaddr(at), at->size) == 0 &&
+        listen(s, SOMAXCONN) == 0 && os_endpoint_own(s, at) == 0) {
         *fd = s;
         return 0;
     }
@@ -80,8 +75,7 @@ int os_tcp_listen(os_endpoint *at, os_fd *fd)
     return st;
 }
 
-/* No route and no answer are, like a refusal, nobody there. */
-static int connect_status(void)
+int os__connect_status(void)
 {
     switch (errno) {
     case ETIMEDOUT: case EHOSTUNREACH: case ENETUNREACH: case EADDRNOTAVAIL: case ECONNRESET: case EAFNOSUPPORT: case ENOTCONN:
@@ -94,13 +88,13 @@ static int connect_status(void)
 int os_tcp_connect(const os_endpoint *to, os_fd *fd)
 {
     int s = new_socket(to);
-    if (s < 0) return connect_status();
+    if (s < 0) return os__connect_status();
     /* An interrupted connect goes on by itself. */
-    if (connect(s, sockaddr_of(to), to->size) == 0 || errno == EINPROGRESS || errno == EINTR) {
+    if (connect(s, os__sockaddr(to), to->size) == 0 || errno == EINPROGRESS || errno == EINTR) {
         *fd = s;
         return 0;
     }
-    int st = connect_status();
+    int st = os__connect_status();
     os_close(s);
     return st;
 }
@@ -114,14 +108,14 @@ int os_tcp_connected(os_fd fd)
     if (getsockopt((int)fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) return os__status();
     if (error) {
         errno = error;
-        return connect_status();
+        return os__connect_status();
     }
     /* Where nobody listens on a port of the range that clients get theirs from, a client may reach itself. */
     struct sockaddr_storage mine, peers;
     socklen_t my_size = sizeof mine, peers_size = sizeof peers;
     if (getsockname((int)fd, (struct sockaddr *)&mine, &my_size) != 0 ||
         getpeername((int)fd, (struct sockaddr *)&peers, &peers_size) != 0)
-        return connect_status();
+        return os__connect_status();
     errno = ECONNREFUSED;
     return my_size == peers_size && memcmp(&mine, &peers, my_size) == 0 ? IPCIO_MISSING : 0;
 }

@@ -1,0 +1,145 @@
+/* inet_user.c - whose the other end of a port of this machine is, by the kernel's table of sockets. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "os/posix/common.h"
+
+typedef struct {
+    uint16_t port;
+    uint32_t address[4];
+} half;
+
+static half half_of(const struct sockaddr_storage *a)
+{
+    half h = {0};
+    if (a->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *six = (const void *)a;
+        h.port = six->sin6_port;
+        memcpy(h.address, &six->sin6_addr, sizeof six->sin6_addr);
+    } else {
+        const struct sockaddr_in *four = (const void *)a;
+        h.port = four->sin_port;
+        h.address[0] = four->sin_addr.s_addr;
+    }
+    return h;
+}
+
+static int open_table(void)
+{
+    return socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
+}
+
+/* Asks for the socket whose own end is `source`; for one of UDP it is `destination`, for the kernel's own reasons. */
+static int ask(int netlink, unsigned char family, unsigned char protocol, half source, half destination,
+               struct inet_diag_msg *found)
+{
+    struct {
+        struct nlmsghdr head;
+        struct inet_diag_req_v2 body;
+    } request = {
+        .head = {.nlmsg_len = sizeof request, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST},
+        .body = {.sdiag_family = family, .sdiag_protocol = protocol, .idiag_states = ~0u},
+    };
+    union {
+        struct nlmsghdr head;
+        char room[1024];
+    } answer;
+    request.body.id.idiag_sport = source.port;
+    request.body.id.idiag_dport = destination.port;
+    memcpy(request.body.id.idiag_src, source.address, sizeof source.address);
+    memcpy(request.body.id.idiag_dst, destination.address, sizeof destination.address);
+    request.body.id.idiag_cookie[0] = request.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+    if (send(netlink, &request, sizeof request, 0) != sizeof request) return IPCIO_UNSUPPORTED;
+    ssize_t n = recv(netlink, &answer, sizeof answer, 0); /* the kernel has answered inside send */
+    if (n < (ssize_t)NLMSG_LENGTH(sizeof *found) || answer.head.nlmsg_type != SOCK_DIAG_BY_FAMILY)
+        return IPCIO_UNSUPPORTED;
+    memcpy(found, NLMSG_DATA(&answer.head), sizeof *found);
+    return 0;
+}
+
+/* Whether the connection does not leave this machine. */
+static bool within(const struct sockaddr_storage *peers, half mine, half theirs)
+{
+    static const uint8_t one[16] = {[15] = 1}, mapped[12] = {[10] = 0xff, [11] = 0xff};
+    const uint8_t *b = (const uint8_t *)theirs.address;
+    bool six = peers->ss_family == AF_INET6;
+    if (memcmp(mine.address, theirs.address, sizeof mine.address) == 0) return true;
+    if (six && memcmp(b, one, sizeof one) == 0) return true;
+    if (six) return memcmp(b, mapped, sizeof mapped) == 0 && b[12] == 127;
+    return b[0] == 127;
+}
+
+int os_tcp_user(os_fd fd, bool listener, int64_t *user)
+{
+    struct sockaddr_storage mine = {0}, peers = {0};
+    socklen_t my_size = sizeof mine, peers_size = sizeof peers;
+    struct inet_diag_msg found;
+    if (getsockname((int)fd, (struct sockaddr *)&mine, &my_size) != 0 ||
+        getpeername((int)fd, (struct sockaddr *)&peers, &peers_size) != 0)
+        return os__status();
+    half own = half_of(&mine), other = half_of(&peers);
+    int unknown = within(&peers, own, other) ? IPCIO_MISSING : IPCIO_UNSUPPORTED;
+    int netlink = open_table();
+    if (netlink < 0) return unknown;
+    int st = ask(netlink, (unsigned char)peers.ss_family, IPPROTO_TCP, other, own, &found);
+    if (listener && (st != 0 || found.idiag_inode == 0))
+        st = ask(netlink, (unsigned char)peers.ss_family, IPPROTO_TCP, other, (half){0}, &found);
+    os_close(netlink);
+    /* A socket that its process has closed, or not accepted yet, is nobody's, which is told as user 0. */
+    if (st != 0 || found.idiag_inode == 0) return unknown;
+    *user = found.idiag_uid;
+    return 0;
+}
+
+/* Whether it is an address of this machine. */
+static bool is_own(const struct sockaddr_storage *its, socklen_t size)
+{
+    struct sockaddr_storage a = *its;
+    if (a.ss_family == AF_INET6) ((struct sockaddr_in6 *)&a)->sin6_port = 0;
+    else ((struct sockaddr_in *)&a)->sin_port = 0;
+    int s = socket(a.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    bool own = s >= 0 && bind(s, (const struct sockaddr *)&a, size) == 0;
+    os_close(s);
+    return own;
+}
+
+/* What is IPv4 in IPv6's dress becomes that; answers the family. */
+static unsigned char undress(struct sockaddr_storage *a)
+{
+    const struct sockaddr_in6 six = *(const struct sockaddr_in6 *)a;
+    if (a->ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&six.sin6_addr)) return (unsigned char)a->ss_family;
+    struct sockaddr_in *four = (struct sockaddr_in *)a;
+    *four = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = six.sin6_port};
+    memcpy(&four->sin_addr, six.sin6_addr.s6_addr + 12, 4);
+    return AF_INET;
+}
+
+int os_udp_user(const os_endpoint *at, const os_endpoint *from, int64_t *user)
+{
+    static const uint32_t any[4];
+    struct sockaddr_storage its = {0}, mine = {0};
+    struct inet_diag_msg found;
+    memcpy(&its, at->bytes, at->size);
+    memcpy(&mine, from->bytes, from->size);
+    if (!is_own(&its, at->size)) return IPCIO_UNSUPPORTED;
+    unsigned char family = undress(&its);
+    (void)undress(&mine);
+    half own = half_of(&mine), other = half_of(&its);
+    /* On one machine one comes from the address that one goes to. */
+    if (memcmp(own.address, any, sizeof any) == 0) memcpy(own.address, other.address, sizeof any);
+    int netlink = open_table();
+    if (netlink < 0) return IPCIO_UNSUPPORTED;
+    int st = ask(netlink, family, IPPROTO_UDP, own, other, &found);
+    if (st == 0 && found.idiag_inode) *user = found.idiag_uid;
+    else if (st == 0) st = IPCIO_MISSING;
+    else if (ask(netlink, family, IPPROTO_UDP, other, own, &found) == 0) st = IPCIO_MISSING; /* it tells of our own */
+    os_close(netlink);
+    return st;
+}
