@@ -118,6 +118,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         "pipe://Local/Global/x%2Fy%3f\nframing=raw&keepalive=0&access=all",
         "tcp://[::1]:8080?keepalive=5",
         "tcp://localhost:0",
+        "udp://239.1.2.3:5000?interface=lo&ttl=2",
         "fd://7",
         "fifo:///run/lines?direction=read&framing=raw",
         "pipe://gr\xc3\xbc\xc3\x9f gott/../x",
