@@ -3,7 +3,8 @@
 
 #include <sys/mman.h>
 
-enum { NOBODY = 65534, SIZE = 300000 };
+enum { SIZE = 300000 };
+static const uid_t nobody = 65534;
 
 /* Tells where its memory is, and shows it whole, up to a hole behind it, until the test ends it. */
 static int export_role(char **arguments)
@@ -14,7 +15,7 @@ static int export_role(char **arguments)
     uint64_t address;
     CHECK(data != MAP_FAILED && munmap(data + size, page) == 0);
     fill(data, size, 3);
-    if (arguments[0]) CHECK(setgid(NOBODY) == 0 && setuid(NOBODY) == 0);
+    if (arguments[0]) CHECK(setgid(nobody) == 0 && setuid(nobody) == 0);
     if (arguments[0] && strcmp(arguments[0], "dumpable") == 0) CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
     OK(ipcio_memory_export(data, &pid, &address));
     CHECK(pid == getpid() && address == (uintptr_t)data);
@@ -29,7 +30,7 @@ static int read_role(char **arguments)
 {
     char byte;
     size_t got;
-    CHECK(setgid(NOBODY) == 0 && setuid(NOBODY) == 0);
+    CHECK(setgid(nobody) == 0 && setuid(nobody) == 0);
     int st = ipcio_memory_read(atoll(arguments[0]), strtoull(arguments[1], NULL, 10), &byte, 1, &got);
     CHECK(got == (st == 0));
     tell(ipcio_code(st));
