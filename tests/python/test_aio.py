@@ -373,10 +373,10 @@ def test_a_lack_of_descriptors_for_a_wait(script, address):
 # ------------------------------------------------------------------------------------------ every transport
 
 
-@pytest.fixture(params=[scheme for scheme in ("pipe", "tcp") if scheme in ipcio.transports()])
+@pytest.fixture(params=[scheme for scheme in ("pipe", "tcp", "shm") if scheme in ipcio.transports()])
 def any_address(request, address):
     """An address to listen at."""
-    return address if request.param == "pipe" else "tcp://127.0.0.1:0"
+    return "tcp://127.0.0.1:0" if request.param == "tcp" else address.replace("pipe", request.param, 1)
 
 
 def test_a_transport(run, any_address):

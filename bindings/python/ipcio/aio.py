@@ -67,6 +67,8 @@ class _Hub:
         self.set.add(handle._handle, WANT_READ)
         self.waiting[_core.key(handle._handle)] = handle
         self.kept[:] = [self]
+        if not isinstance(self.set.try_wait(), Want):  # from here on its descriptor tells of all
+            self.loop.call_soon(_look, self.kept)
 
     def leave(self, handle: _Handle) -> None:
         self.set.remove(handle._handle)
