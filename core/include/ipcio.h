@@ -19,7 +19,7 @@
  *  - An address is trusted, a peer is not: whatever it sends is checked.  Who may connect is decided by the file
  *    system, or over tcp and udp by asking the kernel; that is this user and root.
  *  - The pointer that ipcio_read gives lies in the connection's own memory.  It is valid until the next
- *    reading call or the end of the connection.
+ *    reading call or ipcio_conn_free.
  *  - After fork() the child's handles answer IPCIO_FORKED.  A child made by a bare clone system call,
  *    past libc, keeps the parent's descriptors, and peers learn of the parent's death when it ends too.
  *
@@ -310,6 +310,14 @@ IPCIO_API int ipcio_read_end(ipcio_conn *conn, int timeout);
 IPCIO_API int ipcio_write_start(ipcio_conn *conn, size_t length, int timeout);
 IPCIO_API int ipcio_write_buffer(ipcio_conn *conn, const void *data, size_t n, int timeout);
 IPCIO_API int ipcio_write_end(ipcio_conn *conn, int timeout);
+
+/* Writing in place: room for a message, which the caller fills; ipcio_write_end sends it.  Where the transport has such
+ * memory (shm, for a message of less than half a ring) the room lies where the peer reads it, and nothing is copied.
+ *   to   receives the room, length bytes of any content.  The caller's until ipcio_write_end or ipcio_conn_free.
+ * Nothing is sent before ipcio_write_end, and until then no other message can be written; after an error of that,
+ * none was sent.  Who asks for room again has given up the message before.  (ipcio_read gives messages in place already.)
+ * Errors: as ipcio_write; TIMEOUT there was no room; INVALID also a message is being written in pieces. */
+IPCIO_API int ipcio_write_view(ipcio_conn *conn, size_t length, int timeout, void **to);
 
 /* Who is at the other end, as the system vouches for it; a field it cannot tell is -1.  On a connection
  * made by ipcio_connect it is the process that called listen.

@@ -148,6 +148,7 @@ static const char *give_up(handle *h, int want)
         if (want == IPCIO_WANT_WRITE && c->out.state == WRITE_WHOLE) {
             c->transport->abort(c);
             c->out.state = WRITE_IDLE;
+            c->out.room = NULL;
         }
         if (calling && handle_enter(h, IPCIO_WANT_READ) == 0) {
             forget_call(c);
@@ -542,7 +543,8 @@ static int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t ca
 {
     int st = 0;
     if (c->out.state == WRITE_PIECES)
-        return ipcio__fail(IPCIO_INVALID, "%s: a message is being written in pieces; end that first", c->base.text);
+        return ipcio__fail(IPCIO_INVALID, "%s: a message is being written in %s; end that first", c->base.text,
+                           c->out.room ? "place" : "pieces");
     if (text_converts(&c->options) && (st = convert(c, &data, &size)) != 0) return st;
     if (c->out.state == WRITE_IDLE) st = admit(c, size, call, file);
     else if (file != c->out.file) st = ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
@@ -606,9 +608,9 @@ int ipcio_call(ipcio_conn *c, const void *data, size_t size, int timeout, const 
     HANDLE_BLOCK(c, timeout, try_call(c, data, size, answer, answer_size));
 }
 
-/* --------------------------------------------------------------------------------------- in pieces */
+/* ----------------------------------------------------------------------------- in pieces, in place */
 
-enum piece { READ_START, READ_BUFFER, READ_END, WRITE_START, WRITE_BUFFER, WRITE_END };
+enum piece { READ_START, READ_BUFFER, READ_END, WRITE_START, WRITE_BUFFER, WRITE_END, WRITE_VIEW };
 
 typedef struct {
     enum piece what;
@@ -616,6 +618,7 @@ typedef struct {
     const void *data;
     uint64_t n;
     size_t *got;
+    void **room;
 } piece;
 
 /* The next piece of what was converted. */
@@ -672,11 +675,52 @@ static int keep_piece(ipcio_conn *c, const piece *p)
     return 0;
 }
 
-/* Sends what was collected. */
-static int end_text(ipcio_conn *c)
+/* Sends what was collected, or filled in. */
+static int end_whole(ipcio_conn *c)
 {
-    if (c->out.state == WRITE_PIECES) c->out.state = WRITE_IDLE;
-    return write_whole(c, c->out.pieces.bytes, buffer_size(&c->out.pieces), 0, OS_NONE);
+    size_t size = c->out.room ? c->out.room_size : buffer_size(&c->out.pieces);
+    bool open = c->out.state == WRITE_PIECES;
+    int st;
+    if (open) c->out.state = WRITE_IDLE;
+    if (c->out.room && c->out.room != c->out.pieces.bytes) {
+        begin_message(c, size, 0);
+        st = c->transport->commit(c, &c->out.m);
+    } else {
+        st = write_whole(c, c->out.pieces.bytes, size, 0, OS_NONE);
+        bool unasked = open && st > 0 && c->out.state == WRITE_IDLE; /* the peer's limit is waited for */
+        if (unasked) c->out.state = WRITE_PIECES;
+    }
+    if (st <= 0) c->out.room = NULL;
+    return st;
+}
+
+/* Room of this side's own.  The peer must not get what else was in this process's memory. */
+static void *own_room(buffer *b, size_t n)
+{
+    if (!b->bytes || b->capacity < n || (b->capacity > KEEP_MOST && n < b->capacity / 4)) {
+        buffer_free(b);
+        if (!(b->bytes = calloc(1, n ? n : 1))) return NULL;
+        b->capacity = n;
+    }
+    return b->bytes;
+}
+
+static int make_room(ipcio_conn *c, uint64_t n, void **room)
+{
+    if (c->out.state == WRITE_PIECES && c->out.room) c->out.state = WRITE_IDLE;
+    if (c->out.state != WRITE_IDLE)
+        return ipcio__fail(IPCIO_INVALID, "%s: a message is being written already", c->base.text);
+    c->out.room = *room = NULL;
+    int st = check_size(c, n, false);
+    if (st == 0 && c->transport->reserve && !text_converts(&c->options)) st = c->transport->reserve(c, n, room);
+    if (st != 0) return st;
+    if (!*room && !(*room = own_room(&c->out.pieces, (size_t)n)))
+        return ipcio__fail(IPCIO_NOMEMORY, "%s: no memory for a message of %llu bytes", c->base.text,
+                           (unsigned long long)n);
+    c->out.room = *room;
+    c->out.room_size = (size_t)n;
+    c->out.state = WRITE_PIECES;
+    return 0;
 }
 
 static int write_piece(ipcio_conn *c, const piece *p)
@@ -696,8 +740,10 @@ static int write_piece(ipcio_conn *c, const piece *p)
         }
         c->out.state = WRITE_PIECES;
         return 0;
+    case WRITE_VIEW:
+        return make_room(c, p->n, p->room);
     case WRITE_BUFFER:
-        if (!open) break;
+        if (!open || c->out.room) break;
         if (p->n > c->out.m.length - c->out.done)
             return ipcio__fail(IPCIO_INVALID, "%s: %llu bytes are more than the %llu that are left of the message",
                                c->base.text, (unsigned long long)p->n,
@@ -706,7 +752,8 @@ static int write_piece(ipcio_conn *c, const piece *p)
         if ((st = write_some(c, p->data, (size_t)p->n, false)) == 0) c->out.done += p->n;
         return st;
     default:
-        if (converts && (c->out.state == WRITE_WHOLE || (open && c->out.done == c->out.m.length))) return end_text(c);
+        if (c->out.room) return end_whole(c);
+        if (converts && (c->out.state == WRITE_WHOLE || (open && c->out.done == c->out.m.length))) return end_whole(c);
         if (!open) break;
         if (c->out.done == c->out.m.length) {
             st = write_some(c, NULL, 0, true);
@@ -759,4 +806,9 @@ int ipcio_write_buffer(ipcio_conn *c, const void *data, size_t n, int timeout)
 int ipcio_write_end(ipcio_conn *c, int timeout)
 {
     HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = WRITE_END}));
+}
+
+int ipcio_write_view(ipcio_conn *c, size_t length, int timeout, void **to)
+{
+    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = WRITE_VIEW, .n = length, .room = to}));
 }

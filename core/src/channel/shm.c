@@ -418,19 +418,26 @@ static void shm_end(ipcio_conn *base)
 
 /* ------------------------------------------------------------------------------------------ writing */
 
-/* Goes on in the larger segment, where there is memory for it. */
-static bool grow(shm_conn *c)
+/* Counts how often room was short lately: whether that pays for the larger segment. */
+static bool short_of_room(shm_conn *c)
 {
-    ring_writer *w = &c->out.ring;
-    size_t at = large_at(c->me, w->size[0], w->size[1]);
-    if (w->segment == 1 || w->size[1] == 0) return false;
+    if (c->out.ring.segment == 1 || c->out.ring.size[1] == 0) return false;
     int64_t now = os_now_coarse();
     if (c->out.full == 0 || now - c->out.since > MOMENT) {
         c->out.since = now;
         c->out.full = 0;
     }
-    if (++c->out.full < GROW || (c->out.left && !ring_past(w)) || os_memory_reserve(c->memory, at, w->size[1]) != 0 ||
-        map_large(c, c->me, &w->memory[1]) != 0 || !ring_move(w, 1))
+    return ++c->out.full >= GROW;
+}
+
+/* Goes on in the larger segment, where there is memory for it. */
+static bool grow(shm_conn *c)
+{
+    ring_writer *w = &c->out.ring;
+    size_t at = large_at(c->me, w->size[0], w->size[1]);
+    if (w->segment == 1 || w->size[1] == 0 || (c->out.left && !ring_past(w)) ||
+        os_memory_reserve(c->memory, at, w->size[1]) != 0 || map_large(c, c->me, &w->memory[1]) != 0 ||
+        !ring_move(w, 1))
         return false;
     c->out.left = false;
     return true;
@@ -442,6 +449,7 @@ static void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
 {
     ring_writer *w = &c->out.ring;
     if (w->segment == 0) {
+        if (!ring_past(w)) return;
         os_memory_release(c->memory, large_at(c->me, w->size[0], w->size[1]), w->size[1]);
         c->out.left = false;
         return;
@@ -453,7 +461,7 @@ static void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
 }
 
 /* Looks now and then whether a peer lives that has written nothing since this side wrote. */
-static bool peer_lives(shm_conn *c)
+static inline bool peer_lives(shm_conn *c)
 {
     uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_relaxed);
     if (peer_ended(c)) return false;
@@ -480,16 +488,17 @@ static void copy(ring_writer *w, uint8_t *to, const uint8_t *data, uint32_t size
     if (size > done) memcpy(to + done, data + done, size - done);
 }
 
-static int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_t size, uint32_t kind)
+/* Finds room for the next frame.  *awaited: the reader has seen all before it. */
+static int find_room(shm_conn *c, uint32_t size, uint8_t **to, bool *awaited)
 {
     ring_writer *w = &c->out.ring;
     uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_acquire);
-    bool broken = false, awaited = ring_all_seen(w, theirs);
-    uint8_t *to;
-    if (awaited && (w->segment == 1 || c->out.left)) shrink(c, size, theirs);
-    if (size > WIDE && w->segment == 0) (void)grow(c);
-    while (!(to = ring_reserve(w, size, theirs, &broken)) && !broken) {
-        if (grow(c)) continue;
+    bool broken = false;
+    *awaited = ring_all_seen(w, theirs);
+    if (*awaited && (w->segment == 1 || c->out.left)) shrink(c, size, theirs);
+    if (size > WIDE && short_of_room(c)) (void)grow(c);
+    while (!(*to = ring_reserve(w, size, theirs, &broken)) && !broken) {
+        if (short_of_room(c) && grow(c)) continue;
         if (peer_ended(c)) return closed(c);
         c->out.starved = true;
         if (!c->conn.out.shown || !c->conn.transport->settle(&c->conn, IPCIO_WANT_WRITE)) return IPCIO_WANT_WRITE;
@@ -499,24 +508,70 @@ static int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_
         return ipcio__fail(IPCIO_PROTOCOL, "%s: %s", c->conn.base.text, rubbish);
     }
     c->out.starved = false;
+    return 0;
+}
+
+static inline void begin_frame(shm_conn *c, const message *m, uint32_t size, uint32_t kind)
+{
     if (!c->out.begun) kind |= RING_FIRST;
     if (m->answer) kind |= RING_ANSWER;
-    ring_begin(w, size, kind, (uint32_t)m->length, m->call, atomic_load_explicit(&c->ours, memory_order_acquire));
-    copy(w, to, data, size, awaited);
-    ring_commit(w, size);
+    ring_begin(&c->out.ring, size, kind, (uint32_t)m->length, m->call,
+               atomic_load_explicit(&c->ours, memory_order_acquire));
+}
+
+/* All that it calls is inlined, which the compiler would not do with what others call too: short writes cost less. */
+static __attribute__((flatten)) int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_t size,
+                                              uint32_t kind)
+{
+    uint8_t *to;
+    bool awaited;
+    int st = find_room(c, size, &to, &awaited);
+    if (st != 0) return st;
+    begin_frame(c, m, size, kind);
+    copy(&c->out.ring, to, data, size, awaited);
+    ring_commit(&c->out.ring, size);
+    return ring_bell(c);
+}
+
+/* Before a message goes on, or the next one begins. */
+static inline int prepare(shm_conn *c)
+{
+    if (!peer_lives(c)) return closed(c);
+    if (!c->out.abort_due) return 0;
+    int st = put_frame(c, &(message){0}, NULL, 0, RING_ABORT);
+    if (st == 0) c->out.abort_due = c->out.begun = false;
+    return st;
+}
+
+static int shm_reserve(ipcio_conn *base, uint64_t length, void **to)
+{
+    shm_conn *c = shm_of(base);
+    uint8_t *room;
+    bool awaited;
+    int st = prepare(c);
+    if (st != 0) return st;
+    if (length >= ring_frame_most(&c->out.ring)) (void)grow(c);
+    if (length >= ring_frame_most(&c->out.ring)) return 0;
+    if ((st = find_room(c, (uint32_t)length, &room, &awaited)) == 0) *to = room;
+    return st;
+}
+
+static int shm_commit(ipcio_conn *base, const message *m)
+{
+    shm_conn *c = shm_of(base);
+    if (!peer_lives(c)) return closed(c);
+    atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
+    begin_frame(c, m, (uint32_t)m->length, RING_LAST);
+    ring_commit(&c->out.ring, (uint32_t)m->length);
     return ring_bell(c);
 }
 
 static int shm_write(ipcio_conn *base, const message *m, const void *data, size_t n, bool last, size_t *taken)
 {
     shm_conn *c = shm_of(base);
-    int st = 0;
-    if (!peer_lives(c)) return closed(c);
+    int st = prepare(c);
+    if (st != 0) return st;
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
-    if (c->out.abort_due) {
-        if ((st = put_frame(c, &(message){0}, NULL, 0, RING_ABORT)) != 0) return st;
-        c->out.abort_due = c->out.begun = false;
-    }
     for (;;) {
         size_t left = n - *taken;
         if (left == 0 && !last) return 0;
@@ -679,9 +734,8 @@ static void shm_wake(ipcio_conn *base)
     os_shutdown(c->fd);
 }
 
-static void shm_close(ipcio_conn *base)
+static void close_all(shm_conn *c)
 {
-    shm_conn *c = shm_of(base);
     rendezvous_close(&c->rendezvous);
     if (!c->open) return;
     c->open = false;
@@ -696,9 +750,16 @@ static void for_all_memory(shm_conn *c, void (*act)(void *at, size_t size))
         if (c->large[i]) act(c->large[i], c->out.ring.size[1]);
 }
 
+/* A child forked from now on is not told of this connection, but may hold what was viewed. */
+static void shm_close(ipcio_conn *base)
+{
+    close_all(shm_of(base));
+    for_all_memory(shm_of(base), os_memory_inherit);
+}
+
 static void shm_abandon(ipcio_conn *base)
 {
-    shm_close(base);
+    close_all(shm_of(base));
     for_all_memory(shm_of(base), os_memory_blank);
 }
 
@@ -723,6 +784,8 @@ const transport transport_shm = {
     .end = shm_end,
     .write = shm_write,
     .abort = shm_abort,
+    .reserve = shm_reserve,
+    .commit = shm_commit,
     .arrived = shm_arrived,
     .ready = shm_ready,
     .settle = shm_settle,

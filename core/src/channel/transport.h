@@ -5,9 +5,9 @@
  * arguments, after the handle's side of that name was waited for.  It says what to wait on in
  * h->side[...]: for connect and accept before it answers, else once, when the connection is made.
  *
- * Who may call: connect, start, view, take, end, take_file, sender and ready are called inside the reading side, write
- * and abort inside the writing side, arrived and settle inside the side they are asked for; the two sides run at the
- * same time in different threads, so each has its own state.
+ * Who may call: connect, start, view, take, end, take_file, sender and ready are called inside the reading side, write,
+ * abort, reserve and commit inside the writing side, arrived and settle inside the side they are asked for; the two sides
+ * run at the same time in different threads, so each has its own state.
  * listen and unlisten are called by one thread alone.
  *
  * What arrives is not trusted: a transport checks it, answers PROTOCOL, and is not called again.
@@ -75,6 +75,12 @@ typedef struct transport {
      * must later. */
     int (*write)(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken);
     void (*abort)(ipcio_conn *c);
+    /* Writing in place; NULL: the transport has no such memory.
+     * reserve  room in one piece for a whole message of this length, which the peer reads there.  *to is NULL, and stays
+     *          it where there can be none.  The next reserve or write ends it.  Errors as write's.
+     * commit   sends message m, which is in the room that was reserved last; never to be called again. */
+    int (*reserve)(ipcio_conn *c, uint64_t length, void **to);
+    int (*commit)(ipcio_conn *c, const message *m);
 
     /* Something came since a function of the side `want` answered so: bytes, room, the end.  For spinning. */
     bool (*arrived)(ipcio_conn *c, int want);
@@ -152,6 +158,8 @@ struct ipcio_conn {
         buffer pieces;    /* collected from pieces of what is to be converted, */
         const void *given; /* and what it was made of */
         size_t given_size;
+        void *room;       /* where the caller fills in the message, until it is sent; NULL: nowhere */
+        size_t room_size;
     } out;
 
     _Atomic int calling; /* CALL_...; changed inside both sides */

@@ -202,6 +202,8 @@ int os_memory_size(os_fd memory, uint64_t *size);
 /* A forked child does not have it. */
 int os_memory_map(os_fd memory, size_t from, size_t size, void **at);
 void os_memory_unmap(void *at, size_t size);
+/* A child that is forked from now on does. */
+void os_memory_inherit(void *at, size_t size);
 /* In a forked child: zero bytes where the memory was, if nothing else is there by now. */
 void os_memory_blank(void *at, size_t size);
 

@@ -66,6 +66,11 @@ void os_memory_unmap(void *at, size_t size)
     (void)munmap(at, size);
 }
 
+void os_memory_inherit(void *at, size_t size)
+{
+    (void)madvise(at, size, MADV_DOFORK);
+}
+
 void os_memory_blank(void *at, size_t size)
 {
     (void)mmap(at, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
