@@ -15,9 +15,12 @@
 %{
 #include <unistd.h>
 
+#include "ipcio.h"
+
 /* A Connection, Server or Set. */
 typedef struct {
     SwigPyObject swig;
+    struct shown_object *shown[IPCIO_WANT_WRITE + 1]; /* what the view of a side shows, while there is one */
     /* The sides (IPCIO_WANT_...) on which a call runs, to refuse a second one: the core sees tries only, and
      * would take it for the repeated first one. */
     int busy;
@@ -126,6 +129,18 @@ static int check_signals(ipcio_caller *caller)
         $result = Py_BuildValue("LK", (long long)pid$argnum, (unsigned long long)address$argnum);
 %}
 
+/* Views.  `self` is the connection, in functions too: see VIEWING. */
+%typemap(in, numinputs=0) (const void **seen, size_t *size) (const void *data, size_t size)
+    "$1 = (void *)&data; $2 = &size;"
+%typemap(argout) (const void **seen, size_t *size)
+    "if (!$result) $result = show(self, IPCIO_WANT_READ, (void *)(uintptr_t)data$argnum, size$argnum);"
+%typemap(in) (size_t announced, void **room) (void *room = NULL) %{
+    if (!take_size($input, &$1)) SWIG_fail;
+    $2 = &room;
+%}
+%typemap(argout) (size_t announced, void **room)
+    "if (!$result) $result = show(self, IPCIO_WANT_WRITE, room$argnum, $1);"
+
 /* A result of ipcio_st is left NULL for the output argument to fill in. */
 %typemap(out) ipcio_st %{
     if ($1 < 0) {
@@ -221,6 +236,11 @@ Returns the next piece of the message, at most n bytes; b'' when the message is 
 --
 
 Drops what was not read of the message and gives its room back."
+%feature("docstring") ipcio_conn::read_view "read_view($self, /, timeout=None)
+--
+
+Waits for the next message and returns a memoryview of it, which shows where the message lies.  The next reading call
+ends the view, and is a BufferError while a part of it is in use elsewhere."
 %feature("docstring") ipcio_conn::write_start "write_start($self, length, /, timeout=None)
 --
 
@@ -233,6 +253,12 @@ Sends the next piece of the message."
 --
 
 Ends the message, which the peer sees only now; too early an end gives the message up."
+%feature("docstring") ipcio_conn::write_view "write_view($self, length, /, timeout=None)
+--
+
+Returns a memoryview of room for a message of this length, in memory that the peer reads from where the transport has
+some.  Fill it in; write_end ends the view and sends the message, and is a BufferError while a part of the view is in use
+elsewhere.  Asking again gives the message up."
 %feature("docstring") ipcio_conn::fileno "fileno($self, /)
 --
 
@@ -300,8 +326,33 @@ WAITING(ipcio_conn::read_buffer, IPCIO_WANT_READ)
 WAITING(ipcio_conn::read_end, IPCIO_WANT_READ)
 WAITING(ipcio_conn::write_start, IPCIO_WANT_WRITE)
 WAITING(ipcio_conn::write_buffer, IPCIO_WANT_WRITE)
-WAITING(ipcio_conn::write_end, IPCIO_WANT_WRITE)
+WAITING(ipcio_conn::read_view, IPCIO_WANT_READ)
 WAITING(ipcio_server::accept, IPCIO_WANT_READ)
+/* Where the room for a message ends. */
+%define ENDING_ROOM(method)
+%feature("kwargs") method;
+%exception method %{
+    if (!end_view(self, IPCIO_WANT_WRITE) || !begin_call(self, IPCIO_WANT_WRITE)) SWIG_fail;
+    $action
+    end_call(self, IPCIO_WANT_WRITE);
+%}
+%enddef
+ENDING_ROOM(ipcio_conn::write_view)
+ENDING_ROOM(ipcio_conn::write_end)
+/* The tries that use the memory of a view anew. */
+%define VIEWING(function, side)
+%exception function %{
+    self = swig_obj[0];
+    if (!end_view(self, side)) SWIG_fail;
+    $action
+%}
+%enddef
+VIEWING(try_read, IPCIO_WANT_READ)
+VIEWING(try_call, IPCIO_WANT_READ)
+VIEWING(try_read_start, IPCIO_WANT_READ)
+VIEWING(try_read_view, IPCIO_WANT_READ)
+VIEWING(try_write_view, IPCIO_WANT_WRITE)
+VIEWING(try_write_end, IPCIO_WANT_WRITE)
 %exception ipcio_server::halt %{
     tell_serve(self, 1);
     $action
@@ -327,6 +378,31 @@ ipcio_st show_memory(const void *data, size_t size, int64_t *pid, uint64_t *addr
 {
     (void)size;
     return ipcio_memory_export(data, pid, address);
+}
+%}
+
+/* Lua has no view of memory: its strings are copies. */
+%extend ipcio_conn {
+    ipcio_st read_view(ipcio_caller *caller, const void **seen, size_t *size, ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_read($self, FIRST, seen, size), $self);
+        return st;
+    }
+    ipcio_st write_view(ipcio_caller *caller, size_t announced, void **room, ipcio_seconds timeout = -1) {
+        int st;
+        REPEAT(st, ipcio_write_view($self, announced, FIRST, room), $self);
+        return st;
+    }
+}
+%inline %{
+ipcio_st try_read_view(ipcio_conn *conn, const void **seen, size_t *size)
+{
+    return ipcio_read(conn, IPCIO_TRY, seen, size);
+}
+
+ipcio_st try_write_view(ipcio_conn *conn, size_t announced, void **room)
+{
+    return ipcio_write_view(conn, announced, IPCIO_TRY, room);
 }
 %}
 
@@ -387,14 +463,93 @@ static PyObject *want_object(int want)
 static void open_object(PyObject *self)
 {
     handle_object *object = (handle_object *)self;
+    memset(object->shown, 0, sizeof object->shown);
     object->busy = object->trying = 0;
     object->ended = NULL;
     object->owner = getpid();
 }
 
+/* Memory of a connection: what was read, or room for what is written.  It keeps the connection, and shows itself once, so
+ * that it is known whether anybody still looks at it. */
+typedef struct shown_object {
+    PyObject_HEAD
+    PyObject *conn, *view; /* the latter: a weak reference to the memoryview */
+    void *bytes;           /* NULL once they are shown */
+    Py_ssize_t size;
+    int side;
+} shown_object;
+
+static int shown_get(PyObject *self, Py_buffer *view, int flags)
+{
+    shown_object *shown = (shown_object *)self;
+    view->obj = NULL;
+    if (!shown->bytes) {
+        PyErr_SetString(PyExc_BufferError, "ask the connection for a view");
+        return -1;
+    }
+    if (PyBuffer_FillInfo(view, self, shown->bytes, shown->size, shown->side == IPCIO_WANT_READ, flags) < 0) return -1;
+    shown->bytes = NULL;
+    ((handle_object *)shown->conn)->shown[shown->side] = shown;
+    return 0;
+}
+
+static void shown_release(PyObject *self, Py_buffer *view)
+{
+    (void)view;
+    shown_object *shown = (shown_object *)self;
+    ((handle_object *)shown->conn)->shown[shown->side] = NULL;
+}
+
+static void shown_free(PyObject *self)
+{
+    Py_XDECREF(((shown_object *)self)->view);
+    Py_DECREF(((shown_object *)self)->conn);
+    PyObject_Free(self);
+}
+
+static PyBufferProcs shown_buffer = {shown_get, shown_release};
+static PyTypeObject shown_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "ipcio._core.Shown",
+    .tp_basicsize = sizeof(shown_object),
+    .tp_dealloc = shown_free,
+    .tp_as_buffer = &shown_buffer,
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+};
+
+static PyObject *show(PyObject *conn, int side, void *bytes, size_t size)
+{
+    shown_object *shown = PyObject_New(shown_object, &shown_type);
+    if (!shown) return NULL;
+    Py_INCREF(conn);
+    shown->conn = conn;
+    shown->view = NULL;
+    shown->bytes = bytes;
+    shown->size = (Py_ssize_t)size;
+    shown->side = side;
+    PyObject *view = PyMemoryView_FromObject((PyObject *)shown);
+    if (view && !(shown->view = PyWeakref_NewRef(view, NULL))) Py_CLEAR(view);
+    Py_DECREF(shown);
+    return view;
+}
+
+/* Ends the view of a side, whose memory is used anew, unless a part of it is still in use. */
+static int end_view(PyObject *self, int side)
+{
+    shown_object *const *shown = &((handle_object *)self)->shown[side];
+    if (!*shown) return 1;
+    PyObject *view = PyObject_CallNoArgs((*shown)->view);
+    if (view && view != Py_None) Py_XDECREF(PyObject_CallMethod(view, "release", NULL));
+    Py_XDECREF(view);
+    if (!*shown) return 1;
+    PyErr_Format(PyExc_BufferError, "%R: a part of the view of its last message is in use; release that first", self);
+    return 0;
+}
+
 static int begin_call(PyObject *self, int side)
 {
     handle_object *object = (handle_object *)self;
+    if (side & IPCIO_WANT_READ && !end_view(self, IPCIO_WANT_READ)) return 0;
     /* In a forked child no call runs; the core refuses this one. */
     if (!(object->busy & side) || object->owner != getpid()) {
         object->busy |= side;
@@ -891,7 +1046,8 @@ static int finish_module(PyObject *module)
 
     globals = SWIG_globals();
     Py_XINCREF(globals);
-    if (PyObject_DelAttrString(module, "__all__") < 0 || make_errors(module) < 0 || make_classes(module) < 0 ||
+    if (PyObject_DelAttrString(module, "__all__") < 0 || PyType_Ready(&shown_type) < 0 ||
+        make_errors(module) < 0 || make_classes(module) < 0 ||
         close_type(SwigPyObject_type()) < 0 ||
         make_property(conn, "address") < 0 || make_property(conn, "peer") < 0 ||
         make_property(conn, "sender") < 0 || make_property(server, "address") < 0 ||

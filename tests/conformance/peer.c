@@ -338,6 +338,35 @@ static void pieces_client(const char *address)
     send_text(conn, "end");
 }
 
+static void send_in_place(ipcio_conn *conn, size_t size, size_t seed)
+{
+    void *room;
+    OK(ipcio_write_view(conn, size / 2, LONG, &room)); /* is given up */
+    OK(ipcio_write_view(conn, size, LONG, &room));
+    fill(room, size, seed);
+    FAILS(INVALID, ipcio_write(conn, "in between", 10, LONG));
+    OK(ipcio_write_end(conn, LONG));
+}
+
+static void view_server(const char *address)
+{
+    ipcio_conn *conn = only_client(address);
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        expect_pattern(conn, sizes[i], i); /* ipcio_read gives it in place */
+        send_in_place(conn, sizes[i], i + 100);
+    }
+    reads(IPCIO_CLOSED, conn, LONG);
+}
+
+static void view_client(const char *address)
+{
+    ipcio_conn *conn = connect_to(address);
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        send_in_place(conn, sizes[i], i);
+        expect_pattern(conn, sizes[i], i + 100);
+    }
+}
+
 static void give_up(ipcio_conn *conn, size_t length, size_t given)
 {
     OK(ipcio_write_start(conn, length, LONG));
@@ -724,7 +753,7 @@ static const struct {
 #define CASE(name) {#name, name##_server, name##_client}
     CASE(echo), CASE(long), CASE(empty), CASE(many), CASE(order), CASE(late), CASE(limit),
     CASE(pieces), CASE(abort), CASE(unread), CASE(timeout), CASE(first), CASE(clients), CASE(close),
-    CASE(duplex), CASE(peer), CASE(file), CASE(exists), CASE(server_killed), CASE(client_killed),
+    CASE(duplex), CASE(view), CASE(peer), CASE(file), CASE(exists), CASE(server_killed), CASE(client_killed),
     CASE(autoit),
 };
 

@@ -218,6 +218,33 @@ class pieces:
 
 
 @case
+class view:
+    def send(conn, size, seed):
+        conn.write_view(size // 2, LONG)  # is given up
+        with conn.write_view(size, LONG) as room:
+            room[:] = pattern(size, seed)
+        fails(ipcio.Invalid, conn.write, b"in between", LONG)
+        conn.write_end(LONG)
+
+    def expect(conn, size, seed):
+        with conn.read_view(LONG) as seen:
+            check(seen == pattern(size, seed), f"the message of {size} bytes")
+
+    def server(address):
+        with listen(address) as server, server.accept(LONG) as conn:
+            for i, size in enumerate(SIZES):
+                view.expect(conn, size, i)
+                view.send(conn, size, i + 100)
+            fails(ipcio.Closed, conn.read_view, LONG)
+
+    def client(address):
+        with connect(address) as conn:
+            for i, size in enumerate(SIZES):
+                view.send(conn, size, i)
+                view.expect(conn, size, i + 100)
+
+
+@case
 class abort:
     def give_up(conn, length, given):
         conn.write_start(length, LONG)

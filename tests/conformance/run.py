@@ -35,6 +35,7 @@ CASES = {
     "late": Case("own"),  # the answer to a call that timed out never answers the next
     "limit": Case("own"),  # over either side's limit is an error, and the connection goes on
     "pieces": Case("length"),  # written and read in pieces of different lengths; a rest that is dropped
+    "view": Case("length views"),  # read and written in place, with what was given up in between
     "abort": Case("length"),  # a message given up half way is never seen whole, nor by one who reads it in pieces
     "unread": Case("all length"),  # a write times out on a peer that does not read; the message is never seen
     "timeout": Case(),  # reads, calls and accepts that find nothing, and go on
@@ -53,7 +54,8 @@ CASES = {
 #   all      no message is lost, and none overtakes another    death    who reads is told of it
 #   length   messages of any                                   own      each client has its connection at the server,
 #   threads  some that talk at the same time                            which tells user and limit
-LACKS = {"lua": {"threads"}, "udp": {"all", "length", "own", "death"}}
+#   views    reading and writing in place
+LACKS = {"lua": {"threads", "views"}, "udp": {"all", "length", "own", "death"}}
 APART = {"fd", "fifo"}  # addresses of one process, and one direction: tests/c/test_fd.c, test_fifo.c
 
 

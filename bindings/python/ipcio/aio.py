@@ -282,6 +282,10 @@ class Connection(_Handle):
         """Drops what was not read of the message and gives its room back."""
         await self._repeat(WANT_READ, timeout, _core.try_read_end)
 
+    async def read_view(self, timeout: float | None = None) -> memoryview:
+        """Waits for the next message and returns a memoryview of it, which the next reading call ends."""
+        return await self._repeat(WANT_READ, timeout, _core.try_read_view)
+
     async def write_start(self, length: int, /, timeout: float | None = None) -> None:
         """Begins a message of this length; write_buffer takes its pieces."""
         await self._repeat(WANT_WRITE, timeout, _core.try_write_start, length)
@@ -293,6 +297,10 @@ class Connection(_Handle):
     async def write_end(self, timeout: float | None = None) -> None:
         """Ends the message, which the peer sees only now; too early an end gives the message up."""
         await self._repeat(WANT_WRITE, timeout, _core.try_write_end)
+
+    async def write_view(self, length: int, /, timeout: float | None = None) -> memoryview:
+        """Returns a memoryview of room for a message of this length; write_end ends the view and sends the message."""
+        return await self._repeat(WANT_WRITE, timeout, _core.try_write_view, length)
 
     def messages(self) -> Self:
         """An iterator over the messages, for async for; it ends when the peer has closed."""
