@@ -112,7 +112,7 @@ static bool arrived(handle *h, int want)
     return news;
 }
 
-static void end_message(ipcio_conn *c)
+static inline void end_message(ipcio_conn *c)
 {
     c->transport->end(c);
     c->in.state = READ_IDLE;
@@ -299,7 +299,7 @@ int ipcio_conn_peer(ipcio_conn *c, ipcio_peer *peer)
 /* ------------------------------------------------------------------------------------------ reading */
 
 /* The start of the next message that is for whoever reads. */
-static int start(ipcio_conn *c)
+static inline int start(ipcio_conn *c)
 {
     message *m = &c->in.m;
     if (c->in.given) end_message(c);
@@ -348,7 +348,7 @@ static int in_pieces(const ipcio_conn *c)
     return ipcio__fail(IPCIO_INVALID, "%s: a message is being read in pieces; end that first", c->base.text);
 }
 
-static int read_whole(ipcio_conn *c, const void **data, size_t *size)
+static inline int read_whole(ipcio_conn *c, const void **data, size_t *size)
 {
     for (;;) {
         int st = 0;
@@ -372,7 +372,7 @@ static int read_whole(ipcio_conn *c, const void **data, size_t *size)
 }
 
 /* The next message, as this side has it. */
-static int read_message(ipcio_conn *c, const void **data, size_t *size)
+static inline int read_message(ipcio_conn *c, const void **data, size_t *size)
 {
     int st = read_whole(c, data, size);
     if (st != 0 || !text_converts(&c->options)) return st;
@@ -479,7 +479,7 @@ static int check_file(ipcio_conn *c)
     return ipcio__fail(IPCIO_UNSUPPORTED, "%s: the peer takes no files; it needs the option files=1", c->base.text);
 }
 
-static void begin_message(ipcio_conn *c, uint64_t length, uint32_t call)
+static inline void begin_message(ipcio_conn *c, uint64_t length, uint32_t call)
 {
     uint32_t answers = call ? 0 : atomic_load_explicit(&c->answering, memory_order_relaxed);
     if (answers) answers = atomic_exchange_explicit(&c->answering, 0, memory_order_relaxed);
@@ -490,7 +490,7 @@ static void begin_message(ipcio_conn *c, uint64_t length, uint32_t call)
 
 /* Moves the rest of data[0, n), which is the same in every repeated call.  Where the transport fails, the message is
  * given up: a frame of it may be half out. */
-static int write_some(ipcio_conn *c, const void *data, size_t n, bool last)
+static inline int write_some(ipcio_conn *c, const void *data, size_t n, bool last)
 {
     size_t taken = 0;
     if (!data) data = "";
@@ -528,7 +528,7 @@ static int convert(ipcio_conn *c, const void **data, size_t *size)
 }
 
 /* Begins a message that may be sent. */
-static int admit(ipcio_conn *c, size_t size, uint32_t call, os_fd file)
+static inline int admit(ipcio_conn *c, size_t size, uint32_t call, os_fd file)
 {
     int st = size <= c->out.limit && file == OS_NONE ? 0 : check_size(c, size, file != OS_NONE);
     if (st == 0 && file != OS_NONE) st = check_file(c);
@@ -539,7 +539,7 @@ static int admit(ipcio_conn *c, size_t size, uint32_t call, os_fd file)
     return 0;
 }
 
-static int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t call, os_fd file)
+static inline int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t call, os_fd file)
 {
     int st = 0;
     if (c->out.state == WRITE_PIECES)

@@ -161,10 +161,10 @@ static int make_memory(shm_conn *c)
 
 static int over(shm_conn *c, int status, const char *why);
 
-/* What may pass is tried again; the rest is of the client's making. */
+/* Sealed or read-only memory is of the client's making; the rest may pass, and is tried again. */
 static int not_mapped(shm_conn *c, int st)
 {
-    if (st != IPCIO_NOMEMORY && st != IPCIO_SYSTEM) return over(c, IPCIO_PROTOCOL, "the peer's memory cannot be mapped");
+    if (st == IPCIO_DENIED || st == IPCIO_INVALID) return over(c, IPCIO_PROTOCOL, "the peer's memory cannot be mapped");
     return ipcio__fail_os(IPCIO_NOMEMORY, "%s: cannot map the client's memory", c->conn.base.text);
 }
 
@@ -216,14 +216,13 @@ static int closed(shm_conn *c)
     return ipcio__fail(IPCIO_CLOSED, "%s: the peer has closed the connection", c->conn.base.text);
 }
 
-/* After a full barrier: wakes the peer's reader, should it sleep.  CLOSED */
-static int ring_bell(shm_conn *c)
+/* Wakes the peer's reader, which sleeps.  CLOSED */
+static int wake_reader(shm_conn *c)
 {
     enum { ATTEMPTS = 100 };
     static const char bell[1];
     size_t sent;
     int st = IPCIO_SYSTEM;
-    if (!(atomic_load_explicit(theirs(c), memory_order_seq_cst) & SLEEPS)) return 0;
     atomic_fetch_and_explicit(theirs(c), ~(uint32_t)SLEEPS, memory_order_relaxed);
     for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
         st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);
@@ -231,6 +230,15 @@ static int ring_bell(shm_conn *c)
     atomic_store_explicit(&c->gone, true, memory_order_release);
     os_shutdown(c->fd); /* which wakes the peer, and it reads all that was written so far */
     return closed(c);
+}
+
+/* Shows the peer the frame that was reserved and filled in.  CLOSED */
+static inline int send_frame(shm_conn *c, uint32_t size)
+{
+    ring_commit(&c->out.ring, size); /* a full barrier */
+    uint32_t state = atomic_load_explicit(theirs(c), memory_order_seq_cst);
+    if (!(state & (SLEEPS | CLOSED))) return 0;
+    return state & CLOSED ? closed(c) : wake_reader(c);
 }
 
 /* After a full barrier: wakes the peer's writer, should it wait for room. */
@@ -260,13 +268,13 @@ static int over(shm_conn *c, int status, const char *why)
 }
 
 /* Gives the room of what was passed back. */
-static void release(shm_conn *c, bool now)
+static inline void release(shm_conn *c, bool now)
 {
     if (ring_release(&c->in.ring, c->in.ring.at, now)) tell_room(c);
 }
 
 /* Whether a frame can be the next one. */
-static bool in_order(const shm_conn *c, const ring_found *f)
+static inline bool in_order(const shm_conn *c, const ring_found *f)
 {
     if (f->kind == (RING_FIRST | RING_LAST) && !c->in.inside) return f->size == f->length;
     bool first = f->kind & RING_FIRST, last = f->kind & RING_LAST, abort = f->kind & RING_ABORT;
@@ -276,7 +284,7 @@ static bool in_order(const shm_conn *c, const ring_found *f)
 }
 
 /* The next frame, of which some bytes may still be to come. */
-static int next_frame(shm_conn *c)
+static inline int next_frame(shm_conn *c)
 {
     if (c->in.ended) return ended(c);
     int st = ring_look(&c->in.ring, &c->in.frame);
@@ -300,7 +308,7 @@ static int next_frame(shm_conn *c)
 }
 
 /* Goes on behind the frame. */
-static void pass_frame(shm_conn *c)
+static inline void pass_frame(shm_conn *c)
 {
     ring_found *f = &c->in.frame;
     c->in.got += f->size;
@@ -464,7 +472,7 @@ static void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
 static inline bool peer_lives(shm_conn *c)
 {
     uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_relaxed);
-    if (peer_ended(c)) return false;
+    if (atomic_load_explicit(&c->gone, memory_order_acquire)) return false;
     if (theirs != c->out.heard || ++c->out.unheard % 4 != 0) { /* the clock costs as much as all the rest */
         c->out.heard = theirs;
         return true;
@@ -489,7 +497,7 @@ static void copy(ring_writer *w, uint8_t *to, const uint8_t *data, uint32_t size
 }
 
 /* Finds room for the next frame.  *awaited: the reader has seen all before it. */
-static int find_room(shm_conn *c, uint32_t size, uint8_t **to, bool *awaited)
+static inline int find_room(shm_conn *c, uint32_t size, uint8_t **to, bool *awaited)
 {
     ring_writer *w = &c->out.ring;
     uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_acquire);
@@ -529,8 +537,7 @@ static __attribute__((flatten)) int put_frame(shm_conn *c, const message *m, con
     if (st != 0) return st;
     begin_frame(c, m, size, kind);
     copy(&c->out.ring, to, data, size, awaited);
-    ring_commit(&c->out.ring, size);
-    return ring_bell(c);
+    return send_frame(c, size);
 }
 
 /* Before a message goes on, or the next one begins. */
@@ -562,8 +569,7 @@ static int shm_commit(ipcio_conn *base, const message *m)
     if (!peer_lives(c)) return closed(c);
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
     begin_frame(c, m, (uint32_t)m->length, RING_LAST);
-    ring_commit(&c->out.ring, (uint32_t)m->length);
-    return ring_bell(c);
+    return send_frame(c, (uint32_t)m->length);
 }
 
 static int shm_write(ipcio_conn *base, const message *m, const void *data, size_t n, bool last, size_t *taken)
