@@ -630,6 +630,6 @@ int main(int argc, char **argv)
     size_t n = strtoul(argv[3], NULL, 0);
     int64_t ms = argc > 4 ? atoll(argv[4]) : 200;
     const char *copy = getenv("COPY");
-    if (copy && strcmp(copy, "1") == 0 && !(copied = malloc(n))) die_os("malloc");
+    if (copy && strcmp(copy, "1") == 0 && !(copied = aligned_alloc(64, (n + 63) / 64 * 64))) die_os("malloc");
     return can(b, argv[2]) && n > 0 && ms > 0 ? run(b, argv[2], n, ms) : usage();
 }

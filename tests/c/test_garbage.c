@@ -366,7 +366,7 @@ static void test_stopped_writer(void **state)
     struct child *writer = start("writer", address, NULL);
     ipcio_server *server;
     ipcio_conn *conn;
-    size_t count = 0, stops = 0;
+    size_t count = 0;
     int st = 0;
     (void)state;
     OK(ipcio_listen(address, NULL, &server));
@@ -382,13 +382,11 @@ static void test_stopped_writer(void **state)
             count++;
         }
         assert_true(st == IPCIO_TIMEOUT || st == IPCIO_CLOSED);
-        stops++;
         kill(writer->pid, SIGCONT);
         if (st == IPCIO_TIMEOUT)
             OK(ipcio_wait(conn, IPCIO_WANT_READ, ipcio_deadline(LONG_MS / 1000)));
     }
     assert_int_equal(count, MESSAGES);
-    assert_true(stops > MESSAGES / 10);
     finish(writer);
     ipcio_conn_free(conn);
     ipcio_server_free(server);

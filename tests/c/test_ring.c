@@ -389,7 +389,7 @@ static void test_nothing_heard_for_long(void **state)
     close_rig();
 }
 
-/* A full ring: frames of one size until there is no room; then every unit that comes free is told of when it matters. */
+/* A full ring: frames of one size until there is no room; then room is told of when it is enough. */
 static void test_full(void **state)
 {
     (void)state;
@@ -603,7 +603,8 @@ static void test_rubbish_for_the_reader(void **state)
             for (size_t s = 0; s < COUNT(sizes); s++)
                 for (uint32_t kind = 0; kind < 16; kind++)
                     for (size_t l = 0; l < COUNT(lengths); l++) {
-                        uint32_t at = place & 2 ? MASK - 2 : 0, offset = offsets[place / 4], pick = (uint32_t)(h + s + kind + l);
+                        uint32_t at = place & 2 ? MASK - 2 : 0, offset = offsets[place / 4];
+                        uint32_t pick = (uint32_t)(h + s + kind + l);
                         uint32_t head = ((at + heads[h]) & MASK) | epochs[pick % 3] << 27 | (pick & 1) << 26;
                         ring_frame header = {.size_kind = sizes[s] << 4 | kind, .length = lengths[l]};
                         place_reader(place & 1, offset, at, pick & 4);

@@ -1,5 +1,5 @@
-/* test_shm.c - shared memory: peers that break its rules, die or stop in the middle, and are many; sleeping and waking; what
- * the system refuses.  The raw client here makes by hand what core/src/channel/shm.c makes; test_raw_client shows that
+/* test_shm.c - shared memory: peers that break its rules, die or stop in the middle, and are many; sleeping and waking;
+ * what the system refuses.  The raw client here makes by hand what core/src/channel/shm.c makes; test_raw_client shows that
  * it makes it right. */
 #include "helper.h"
 
@@ -213,8 +213,8 @@ static int count_mappings(void)
     return lines;
 }
 
-/* The server's side of a client that hands over something wrong: refused when it is read, and nothing is written.  Memory
- * that the system does not map counts as gone. */
+/* The server's side of a client that hands over something wrong: refused when it is read, and nothing is written.
+ * Memory that the system does not map counts as gone. */
 static void refused(ipcio_server *server, const char *what)
 {
     ipcio_conn *conn;
@@ -548,7 +548,7 @@ static void test_wrong_flags(void **state)
         }
 }
 
-/* "vandal" ADDRESS SEED: clients that write what they like, while the other side reads and writes; one after another. */
+/* "vandal" ADDRESS SEED: clients that write what they like, while the other side reads and writes. */
 enum { VANDALS = SANITIZED ? 60 : 150, BLOWS = 4000 };
 
 static uint64_t vandal_seed;
@@ -652,11 +652,15 @@ static void test_vandals(void **state)
                 while (st == IPCIO_OK && got > 0);
                 if (st != IPCIO_CLOSED && st != IPCIO_PROTOCOL)
                     OK(ipcio_read_end(conn, 0));
+            } else if (st == IPCIO_INVALID) { /* half of a message has come to ipcio_read, which must go on with it */
+                st = IPCIO_TIMEOUT;
             }
-            CHECK(st == IPCIO_OK || st == IPCIO_TIMEOUT || st == IPCIO_ABORTED || st == IPCIO_TOOBIG || st == IPCIO_CLOSED ||
-                  st == IPCIO_PROTOCOL);
+            if (st != IPCIO_TIMEOUT && st != IPCIO_ABORTED && st != IPCIO_TOOBIG && st != IPCIO_CLOSED &&
+                st != IPCIO_PROTOCOL)
+                OK(st);
             wrote = ipcio_write(conn, data, n % 5 ? 20 : sizeof data, 0);
-            CHECK(wrote == IPCIO_OK || wrote == IPCIO_TIMEOUT || wrote == IPCIO_CLOSED || wrote == IPCIO_PROTOCOL);
+            if (wrote != IPCIO_TIMEOUT && wrote != IPCIO_CLOSED && wrote != IPCIO_PROTOCOL)
+                OK(wrote);
         }
         ends[st == IPCIO_CLOSED]++;
         ipcio_conn_free(conn);
@@ -1178,7 +1182,7 @@ static rlim_t next_descriptor(void)
     return (rlim_t)fd;
 }
 
-/* There is a descriptor left for the client's socket, but none for its memory: it is served when there is one again. */
+/* There is a descriptor left for the client's socket, but none for its memory: it is taken in when there is. */
 static void test_no_descriptor_for_the_memory(void **state)
 {
     const char *address = fresh_shm();
@@ -1187,19 +1191,23 @@ static void test_no_descriptor_for_the_memory(void **state)
     ipcio_conn *conn = NULL;
     struct raw raw;
     struct rlimit before;
-    int st, error;
     (void)state;
     OK(ipcio_listen(address, NULL, &server));
     raw_connect(&raw, address, &right);
     raw_message(&raw, "hello");
     before = lower(RLIMIT_NOFILE, next_descriptor() + 1);
-    st = ipcio_accept(server, LONG_MS, &conn);
-    error = ipcio_system_error();
+    for (int i = 0; i < 3; i++) {
+        int st = ipcio_accept(server, LONG_MS, &conn);
+        if (st != IPCIO_SYSTEM)
+            CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+        check_status(st, IPCIO_SYSTEM, "ipcio_accept", __FILE__, __LINE__);
+        assert_int_equal(ipcio_system_error(), EMFILE);
+    }
     CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
-    check_status(st, IPCIO_SYSTEM, "accept", __FILE__, __LINE__);
-    assert_int_equal(error, EMFILE);
     OK(ipcio_accept(server, LONG_MS, &conn));
     READS(conn, "hello");
+    WRITES(conn, "and back");
+    raw_reads(&raw, "and back");
     ipcio_conn_free(conn);
     raw_close(&raw);
     ipcio_server_free(server);
@@ -1223,6 +1231,8 @@ static void test_no_memory_for_a_client(void **state)
     const char *address = fresh_shm();
     ipcio_server *server;
     ipcio_conn *conn, *peer;
+    const void *data;
+    size_t size;
     int descriptors;
     (void)state;
     signal(SIGXFSZ, SIG_IGN);
@@ -1241,7 +1251,7 @@ static void test_no_memory_for_a_client(void **state)
     WRITES(conn, "hello");
     do /* those who did not get so far may be in the queue */
         OK(ipcio_accept(server, LONG_MS, &peer));
-    while (ipcio_read(peer, LONG_MS, &(const void *){NULL}, &(size_t){0}) == IPCIO_CLOSED && (ipcio_conn_free(peer), true));
+    while (ipcio_read(peer, LONG_MS, &data, &size) == IPCIO_CLOSED && (ipcio_conn_free(peer), true));
     ipcio_conn_free(conn);
     ipcio_conn_free(peer);
     ipcio_server_free(server);
