@@ -461,7 +461,7 @@ static int check_size(ipcio_conn *c, uint64_t size, bool file)
     /* Raw bytes are no message to the peer. */
     uint32_t peer = c->options.framing == FRAMING_RAW ? 0 : atomic_load_explicit(&c->peer_limit, memory_order_acquire);
     uint32_t limit = peer && peer < c->options.limit ? peer : c->options.limit;
-    if (peer || !c->limit_comes) c->out.limit = limit;
+    if ((peer || !c->limit_comes) && !text_converts(&c->options)) c->out.limit = limit;
     if (size <= limit) return 0;
     return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes is over %s limit of %u; nothing was sent", c->base.text,
                        (unsigned long long)size, limit == c->options.limit ? "this side's" : "the peer's", limit);
@@ -492,17 +492,16 @@ static inline void begin_message(ipcio_conn *c, uint64_t length, uint32_t call)
  * given up: a frame of it may be half out. */
 static inline int write_some(ipcio_conn *c, const void *data, size_t n, bool last)
 {
-    size_t taken = 0;
     if (!data) data = "";
-    if (c->out.data) {
-        if (n != c->out.size || data != c->out.data)
-            return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
-        taken = c->out.taken;
+    if (!c->out.data) {
+        c->out.data = data;
+        c->out.size = n;
+        c->out.taken = 0;
+    } else if (n != c->out.size || data != c->out.data) {
+        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
     }
-    int st = c->transport->write(c, &c->out.m, data, n, last, &taken);
-    c->out.data = st > 0 ? data : NULL;
-    c->out.size = n;
-    c->out.taken = taken;
+    int st = c->transport->write(c, last);
+    if (st <= 0) c->out.data = NULL;
     if (st < 0) {
         c->transport->abort(c);
         c->out.state = WRITE_IDLE;
@@ -527,29 +526,36 @@ static int convert(ipcio_conn *c, const void **data, size_t *size)
     return st;
 }
 
-/* Begins a message that may be sent. */
-static inline int admit(ipcio_conn *c, size_t size, uint32_t call, os_fd file)
-{
-    int st = size <= c->out.limit && file == OS_NONE ? 0 : check_size(c, size, file != OS_NONE);
-    if (st == 0 && file != OS_NONE) st = check_file(c);
-    if (st != 0) return st;
-    begin_message(c, size, call);
-    c->out.file = file;
-    c->out.m.file = file != OS_NONE;
-    return 0;
-}
-
-static inline int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t call, os_fd file)
+/* Sees that a whole message may be begun, or goes on. */
+static int admit(ipcio_conn *c, const void **data, size_t *size, uint32_t call, os_fd file)
 {
     int st = 0;
     if (c->out.state == WRITE_PIECES)
         return ipcio__fail(IPCIO_INVALID, "%s: a message is being written in %s; end that first", c->base.text,
                            c->out.room ? "place" : "pieces");
-    if (text_converts(&c->options) && (st = convert(c, &data, &size)) != 0) return st;
-    if (c->out.state == WRITE_IDLE) st = admit(c, size, call, file);
-    else if (file != c->out.file) st = ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
-    if (st != 0) return st;
-    st = write_some(c, data, size, true);
+    if (text_converts(&c->options) && (st = convert(c, data, size)) != 0) return st;
+    if (c->out.state == WRITE_IDLE) {
+        if ((st = check_size(c, *size, file != OS_NONE)) != 0) return st;
+        if (file != OS_NONE && (st = check_file(c)) != 0) return st;
+        begin_message(c, *size, call);
+        c->out.file = file;
+        c->out.m.file = file != OS_NONE;
+    } else if (file != c->out.file) {
+        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
+    }
+    return 0;
+}
+
+static inline int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t call, os_fd file)
+{
+    if (c->out.state == WRITE_IDLE && size <= c->out.limit && file == OS_NONE) {
+        begin_message(c, size, call);
+        c->out.file = OS_NONE;
+    } else {
+        int st = admit(c, &data, &size, call, file);
+        if (st != 0) return st;
+    }
+    int st = write_some(c, data, size, true);
     c->out.state = c->out.data ? WRITE_WHOLE : WRITE_IDLE; /* unfinished, maybe another */
     return st;
 }

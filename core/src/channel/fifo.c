@@ -153,12 +153,12 @@ static int fifo_start(ipcio_conn *c, message *m)
     return st;
 }
 
-static int fifo_write(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken)
+static int fifo_write(ipcio_conn *c, bool last)
 {
     if (conn_of(c)->reads) return ipcio__fail(IPCIO_UNSUPPORTED, "%s: this side only reads", c->base.text);
-    if (m->call) return ipcio__fail(IPCIO_UNSUPPORTED, "%s: no answer can come; nothing was sent", c->base.text);
+    if (c->out.m.call) return ipcio__fail(IPCIO_UNSUPPORTED, "%s: no answer can come; nothing was sent", c->base.text);
     if (atomic_load(&conn_of(c)->ended)) return has_ended(c);
-    return stream_write(c, m, data, n, last, taken);
+    return stream_write(c, last);
 }
 
 static bool fifo_arrived(ipcio_conn *c, int want)

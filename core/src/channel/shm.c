@@ -527,9 +527,7 @@ static inline void begin_frame(shm_conn *c, const message *m, uint32_t size, uin
                atomic_load_explicit(&c->ours, memory_order_acquire));
 }
 
-/* All that it calls is inlined, which the compiler would not do with what others call too: short writes cost less. */
-static __attribute__((flatten)) int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_t size,
-                                              uint32_t kind)
+static inline int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_t size, uint32_t kind)
 {
     uint8_t *to;
     bool awaited;
@@ -540,14 +538,19 @@ static __attribute__((flatten)) int put_frame(shm_conn *c, const message *m, con
     return send_frame(c, size);
 }
 
+/* The peer is told that the message under way was given up, now or before the next. */
+static int put_abort(shm_conn *c)
+{
+    int st = put_frame(c, &(message){0}, NULL, 0, RING_ABORT);
+    c->out.abort_due = c->out.begun = st != 0;
+    return st;
+}
+
 /* Before a message goes on, or the next one begins. */
 static inline int prepare(shm_conn *c)
 {
     if (!peer_lives(c)) return closed(c);
-    if (!c->out.abort_due) return 0;
-    int st = put_frame(c, &(message){0}, NULL, 0, RING_ABORT);
-    if (st == 0) c->out.abort_due = c->out.begun = false;
-    return st;
+    return c->out.abort_due ? put_abort(c) : 0;
 }
 
 static int shm_reserve(ipcio_conn *base, uint64_t length, void **to)
@@ -572,19 +575,21 @@ static int shm_commit(ipcio_conn *base, const message *m)
     return send_frame(c, (uint32_t)m->length);
 }
 
-static int shm_write(ipcio_conn *base, const message *m, const void *data, size_t n, bool last, size_t *taken)
+/* All that it calls is inlined, which the compiler would not do with what others call too: short messages cost less. */
+static __attribute__((flatten)) int shm_write(ipcio_conn *base, bool last)
 {
     shm_conn *c = shm_of(base);
     int st = prepare(c);
     if (st != 0) return st;
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
     for (;;) {
-        size_t left = n - *taken;
+        const uint8_t *data = (const uint8_t *)base->out.data + base->out.taken;
+        size_t left = base->out.size - base->out.taken;
         if (left == 0 && !last) return 0;
         uint32_t most = ring_frame_most(&c->out.ring), size = left < most ? (uint32_t)left : most / 2;
         bool ends = last && size == left;
-        if ((st = put_frame(c, m, (const uint8_t *)data + *taken, size, ends ? RING_LAST : 0)) != 0) return st;
-        *taken += size;
+        if ((st = put_frame(c, &base->out.m, data, size, ends ? RING_LAST : 0)) != 0) return st;
+        base->out.taken += size;
         c->out.begun = !ends;
         if (ends) return 0;
     }
@@ -594,9 +599,7 @@ static void shm_abort(ipcio_conn *base)
 {
     shm_conn *c = shm_of(base);
     /* The bell may have failed after the message's last frame: then nothing is to follow it. */
-    if (!c->out.begun || atomic_load_explicit(&c->gone, memory_order_acquire)) return;
-    c->out.abort_due = put_frame(c, &(message){0}, NULL, 0, RING_ABORT) != 0;
-    c->out.begun = c->out.abort_due;
+    if (c->out.begun && !atomic_load_explicit(&c->gone, memory_order_acquire)) (void)put_abort(c);
 }
 
 /* ------------------------------------------------------------------------------------------ both */

@@ -196,9 +196,9 @@ int stream_send_file(stream *s, const os_piece *pieces, int n, os_fd file, size_
     return st >= 0 ? st : not_sent(s, st);
 }
 
-int stream_write(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken)
+int stream_write(ipcio_conn *c, bool last)
 {
-    return stream_of(c)->framing->write(stream_of(c), m, data, n, last, taken);
+    return stream_of(c)->framing->write(stream_of(c), &c->out.m, c->out.data, c->out.size, last, &c->out.taken);
 }
 
 void stream_abort(ipcio_conn *c)

@@ -93,7 +93,7 @@ int stream_view(ipcio_conn *c, const void **data);
 int stream_take(ipcio_conn *c, void *to, size_t n, size_t *got);
 void stream_end(ipcio_conn *c);
 int stream_take_file(ipcio_conn *c, os_fd *file);
-int stream_write(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken);
+int stream_write(ipcio_conn *c, bool last);
 void stream_abort(ipcio_conn *c);
 bool stream_arrived(ipcio_conn *c, int want);
 bool stream_ready(ipcio_conn *c);

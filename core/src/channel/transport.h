@@ -69,11 +69,12 @@ typedef struct transport {
      * it is always the same peer. */
     int (*sender)(ipcio_conn *c, const char **who);
 
-    /* Writing: the next bytes of message `m`, of which m->length will come in all.  *taken counts up; it may fall
-     * short of n only with WANT_WRITE.  `last` shows the message to the peer once they are taken.
+    /* Writing: the next bytes of message out.m, of which out.m.length will come in all, are out.data[0, out.size), not
+     * NULL.  out.taken counts up; it may fall short of out.size only with WANT_WRITE.  `last` shows the message to the
+     * peer once they are taken.
      * abort, also after an error of write: the message begun is not to be seen by the peer; cannot fail, sends what it
      * must later. */
-    int (*write)(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken);
+    int (*write)(ipcio_conn *c, bool last);
     void (*abort)(ipcio_conn *c);
     /* Writing in place; NULL: the transport has no such memory.
      * reserve  room in one piece for a whole message of this length, which the peer reads there.  *to is NULL, and stays
@@ -150,7 +151,7 @@ struct ipcio_conn {
         const void *data; /* of a whole message, or of the piece */
         size_t size, taken;
         uint64_t done;    /* bytes of earlier pieces */
-        uint32_t limit;   /* no longer message is over anyone's; 0: not known yet */
+        uint32_t limit;   /* a message of at most this length needs no further look */
         os_fd file;       /* that goes with message m, where m.file says so */
         uint32_t calls;   /* how many calls were made */
         buffer wire;      /* a message converted for the peer, */

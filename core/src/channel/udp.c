@@ -314,20 +314,23 @@ static void udp_abort(ipcio_conn *c)
     buffer_free(&u->out.pieces);
 }
 
-static int udp_write(ipcio_conn *c, const message *m, const void *data, size_t n, bool last, size_t *taken)
+static int udp_write(ipcio_conn *c, bool last)
 {
     udp_conn *u = conn_of(c);
     buffer *b = &u->out.pieces;
+    const message *m = &c->out.m;
+    size_t n = c->out.size;
     int st = 0;
     if (!u->out.begun) u->out.to = u->serves ? get_sender(u) : u->to;
     u->out.begun = true;
     if (last && n == m->length) {
-        if ((st = send_message(u, m, data, n)) == 0) *taken = n;
+        if ((st = send_message(u, m, c->out.data, n)) == 0) c->out.taken = n;
     } else {
         if ((st = buffer_reserve(b, n)) != 0) return st;
-        if (n > *taken) memcpy(b->bytes + b->tail, (const uint8_t *)data + *taken, n - *taken);
-        b->tail += n - *taken;
-        *taken = n;
+        size_t left = n - c->out.taken;
+        if (left) memcpy(b->bytes + b->tail, (const uint8_t *)c->out.data + c->out.taken, left);
+        b->tail += left;
+        c->out.taken = n;
         if (last) st = send_message(u, m, b->bytes + b->head, buffer_size(b));
     }
     if (last && st == 0) udp_abort(c); /* all of it is out */
