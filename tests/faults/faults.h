@@ -51,12 +51,26 @@ static inline void close_ports(void)
 
 static inline bool is_tcp(const char *address) { return strncmp(address, "tcp", 3) == 0; }
 
+static const char quiet[] = "file-quiet"; /* `file` where something lies in the place of the server's socket */
+
+static inline const char *new_folder(void)
+{
+    const char *path = fresh_path();
+    CHECK(mkdir(path, 0700) == 0);
+    return path;
+}
+
 /* An address that nobody has; of TCP's the last PORTS. */
 static inline const char *new_address(void)
 {
     static unsigned next;
-    return is_tcp(transport) ? text_of("tcp://127.0.0.1:%d", ports[next++ % PORTS].number)
-                             : text_of("%s://%s", transport, fresh_name());
+    if (is_tcp(transport))
+        return text_of("tcp://127.0.0.1:%d", ports[next++ % PORTS].number);
+    if (strcmp(transport, quiet) != 0)
+        return text_of("%s://%s", transport, fresh_name());
+    const char *path = new_folder();
+    CHECK(mkdir(text_of("%s/ipcio.bell", path), 0700) == 0);
+    return text_of("file://%s", path);
 }
 
 /* A plain socket that connects to where a server of ipcio listens, or, `serve`, listens there itself. */
@@ -155,12 +169,12 @@ static inline int after_transport(void **state)
     return after_all(state);
 }
 
-static bool chosen[8]; /* of ipcio_transports(), by the arguments; none: all */
+static const char *const schemes[] = {"shm", "pipe", "tcp", "file", quiet}; /* what new_address() knows */
+static bool chosen[COUNT(schemes)]; /* by the arguments; none: all but the quiet one, which tells nothing at once */
 static bool any_chosen;
 
 static inline void take_arguments(int argc, char **argv)
 {
-    const char *const *all = ipcio_transports();
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--full") == 0) {
             full = true;
@@ -169,8 +183,8 @@ static inline void take_arguments(int argc, char **argv)
         } else if (strcmp(argv[i], "--over") == 0 && i + 1 < argc) {
             any_chosen = true;
             i++;
-            for (size_t k = 0; all[k] != NULL && k < COUNT(chosen); k++)
-                chosen[k] |= strcmp(all[k], argv[i]) == 0;
+            for (size_t k = 0; k < COUNT(schemes); k++)
+                chosen[k] |= strcmp(schemes[k], argv[i]) == 0;
         } else {
             cmocka_set_test_filter(argv[i]);
         }
@@ -181,17 +195,17 @@ static inline void take_arguments(int argc, char **argv)
 #define BYTE_STREAMS_ONLY false
 #endif
 
-/* Sets `transport` to the next that the tests are to run over: of itself those whose addresses are new_address()'s. */
+/* Sets `transport` to the next that the tests are to run over. */
 static inline bool next_transport(void)
 {
     static size_t next;
-    const char *const *all = ipcio_transports();
-    for (; all[next] != NULL && next < COUNT(chosen); next++)
-        if ((chosen[next] || !any_chosen) && (strcmp(all[next], "pipe") == 0 || is_tcp(all[next]) ||
-                                              (strcmp(all[next], "shm") == 0 && !BYTE_STREAMS_ONLY))) {
-            transport = all[next++];
+    for (; next < COUNT(schemes); next++) {
+        bool stream = strcmp(schemes[next], "pipe") == 0 || is_tcp(schemes[next]);
+        if ((any_chosen ? chosen[next] : schemes[next] != quiet) && (stream || !BYTE_STREAMS_ONLY)) {
+            transport = schemes[next++];
             return true;
         }
+    }
     return false;
 }
 

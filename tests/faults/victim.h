@@ -473,7 +473,9 @@ static inline void play_everywhere(bool serves, bool faulty, void (*sweep)(void)
 {
     signal(SIGALRM, on_alarm);
     play_both_sides(new_address(), serves, faulty, sweep);
-    if (!is_tcp(transport))
+    if (strcmp(transport, "file") == 0)
+        play_both_sides(text_of("file://%s", new_folder()), serves, faulty, sweep);
+    else if (!is_tcp(transport) && strcmp(transport, quiet) != 0)
         play_both_sides(text_of("%s://%s", transport, fresh_path()), serves, faulty, sweep);
 }
 

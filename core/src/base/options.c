@@ -28,6 +28,7 @@ static const struct {
     {"interface", offsetof(options, network), 0, 0, 0, {0}},
     {"ttl", offsetof(options, ttl), 1, 1, 255, {0}},
     {"files", offsetof(options, files), 0, 0, 1, {0}},
+    {"durable", offsetof(options, durable), 0, 0, 1, {0}},
 };
 enum { COUNT = sizeof table / sizeof *table };
 

@@ -23,6 +23,7 @@ typedef struct {
     char network[OPTION_TEXT]; /* the interface where a group is meant; "": the system's choice */
     uint32_t ttl;       /* how many networks a datagram to a group may see */
     uint32_t files;     /* 1: this side takes files that are passed to it */
+    uint32_t durable;   /* 1: a message is on the disk before its write returns */
 } options;
 
 /* Sets the defaults, then what `first` and after it `second` say ("limit=1000&buffer=4096", NULL or "" for

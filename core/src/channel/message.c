@@ -362,7 +362,7 @@ static int hello(stream *s)
     uint8_t bytes[STREAM_HELLO];
     os_piece piece = {bytes, put_hello(s, bytes)};
     size_t sent = 0;
-    int st = os_send(s->fd, &piece, 1, &sent);
+    int st = stream_pass(s, &piece, 1, &sent);
     s->out.greeted = true;
     /* A peer that has gone already is no error here: what it sent before can still be read. */
     if (st == IPCIO_CLOSED || (st == 0 && sent == piece.size)) return 0;

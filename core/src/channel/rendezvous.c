@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define LOCK ".lock"
-enum { PATH_SIZE = ADDRESS_PATH_MAX + 1 };
+enum { PATH_SIZE = RENDEZVOUS_PATH };
 static const char magic[8] = "ipcio p2";
 
 static rendezvous_server *server_of(ipcio_server *s)
@@ -14,8 +14,7 @@ static rendezvous_server *server_of(ipcio_server *s)
     return (rendezvous_server *)s;
 }
 
-/* The socket's path.  `folder` receives ipcio's folder, or "" where the address is a path. */
-static int find_path(const transport *t, const address *a, char path[PATH_SIZE], char folder[PATH_SIZE])
+int rendezvous_path(const transport *t, const address *a, char path[PATH_SIZE], char folder[PATH_SIZE])
 {
     folder[0] = 0;
     int n = 0;
@@ -137,48 +136,62 @@ static int take_place(rendezvous_server *s, const rendezvous_place *place, bool 
     return st;
 }
 
-int rendezvous_listen(ipcio_server *base)
+static const rendezvous_place socket_place = {.make = os_local_listen};
+
+int rendezvous_bind(rendezvous_server *s, bool own_folder)
 {
-    static const rendezvous_place socket_place = {.make = os_local_listen};
-    return rendezvous_listen_at(base, &socket_place);
+    return take_place(s, &socket_place, own_folder);
+}
+
+void rendezvous_sweep(const char *folder, const char *suffix)
+{
+    namelock_sweep(folder, suffix, sweep_leftover);
+}
+
+int rendezvous_take(rendezvous_server *s, bool own_folder)
+{
+    const char *text = s->base.address.text;
+    char lock[PATH_SIZE];
+    memcpy(lock, s->path, sizeof lock);
+    add_lock(lock);
+    int st = namelock_take(&s->lock, lock);
+    if (st == IPCIO_EXISTS) return ipcio__fail(st, "%s: a live server has the name", text);
+    if (st != 0) return ipcio__fail_os(st, "%s: cannot lock %s", text, lock);
+
+    rendezvous_record before;
+    char byte;
+    if (!own_folder && !read_record(s->lock.file, &before) && os_file_read(s->lock.file, &byte, 1) == 0) {
+        namelock_abandon(&s->lock);
+        return ipcio__fail(IPCIO_EXISTS, "%s: %s is a file that ipcio did not create", text, lock);
+    }
+    memcpy(s->record.magic, magic, sizeof magic);
+    s->record.limit = s->base.options.limit;
+    s->record.files = s->base.options.files;
+    (void)snprintf(s->record.name, sizeof s->record.name, "%s", s->base.address.path ? "" : s->base.address.name);
+    return 0;
 }
 
 int rendezvous_listen_at(ipcio_server *base, const rendezvous_place *place)
 {
     rendezvous_server *s = server_of(base);
     const char *text = base->address.text;
-    char folder[PATH_SIZE], lock[PATH_SIZE];
-    int st = find_path(base->transport, &base->address, s->path, folder);
+    char folder[PATH_SIZE], suffix[32];
+    int st = rendezvous_path(base->transport, &base->address, s->path, folder);
     if (st != 0) return st;
-    memcpy(lock, s->path, sizeof lock);
-    add_lock(lock);
-    char suffix[32];
+    bool own_folder = folder[0] != 0;
     (void)snprintf(suffix, sizeof suffix, ".%s" LOCK, base->transport->scheme);
-    if (folder[0]) namelock_sweep(folder, suffix, sweep_leftover);
+    if (own_folder) rendezvous_sweep(folder, suffix);
+    if ((st = rendezvous_take(s, own_folder)) != 0) return st;
+    if ((st = take_place(s, place, own_folder)) == 0) return 0;
+    st = st == IPCIO_EXISTS ? ipcio__fail(st, "%s: something that ipcio did not create is there, and stays", text)
+                            : ipcio__fail_os(st, "%s: cannot listen at %s", text, s->path);
+    namelock_drop(&s->lock);
+    return st;
+}
 
-    st = namelock_take(&s->lock, lock);
-    if (st == IPCIO_EXISTS) return ipcio__fail(st, "%s: a live server has the name", text);
-    if (st != 0) return ipcio__fail_os(st, "%s: cannot lock %s", text, lock);
-
-    rendezvous_record before;
-    char byte;
-    if (!folder[0] && !read_record(s->lock.file, &before) && os_file_read(s->lock.file, &byte, 1) == 0) {
-        namelock_abandon(&s->lock);
-        return ipcio__fail(IPCIO_EXISTS, "%s: %s is a file that ipcio did not create", text, lock);
-    }
-    memcpy(s->record.magic, magic, sizeof magic);
-    s->record.limit = base->options.limit;
-    s->record.files = base->options.files;
-    (void)snprintf(s->record.name, sizeof s->record.name, "%s", base->address.path ? "" : base->address.name);
-    st = take_place(s, place, folder[0] != 0);
-    if (st != 0) {
-        st = st == IPCIO_EXISTS
-                 ? ipcio__fail(st, "%s: something that ipcio did not create is there, and stays", text)
-                 : ipcio__fail_os(st, "%s: cannot listen at %s", text, s->path);
-        namelock_drop(&s->lock);
-        return st;
-    }
-    return 0;
+int rendezvous_listen(ipcio_server *base)
+{
+    return rendezvous_listen_at(base, &socket_place);
 }
 
 void rendezvous_unlisten(ipcio_server *base)
@@ -247,15 +260,12 @@ static void wait_for_server(ipcio_conn *c, rendezvous *r, char path[PATH_SIZE])
     c->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
 }
 
-int rendezvous_connect(ipcio_conn *c, rendezvous *r, int (*reach)(const char *path, os_fd *fd),
-                       void (*made)(ipcio_conn *c, os_fd fd))
+int rendezvous_connect_at(ipcio_conn *c, rendezvous *r, char path[PATH_SIZE], int (*reach)(const char *path, os_fd *fd),
+                          void (*made)(ipcio_conn *c, os_fd fd))
 {
-    char path[PATH_SIZE], folder[PATH_SIZE];
     os_fd fd = OS_NONE;
-    int st = find_path(c->transport, &c->address, path, folder);
-    if (st != 0) return st;
     process_lock();
-    st = reach(path, &fd);
+    int st = reach(path, &fd);
     if (st == 0) made(c, fd);
     process_unlock();
     if (st == IPCIO_MISSING || st > 0) wait_for_server(c, r, path);
@@ -267,6 +277,14 @@ int rendezvous_connect(ipcio_conn *c, rendezvous *r, int (*reach)(const char *pa
     add_lock(path);
     read_limit(c, path);
     return 0;
+}
+
+int rendezvous_connect(ipcio_conn *c, rendezvous *r, int (*reach)(const char *path, os_fd *fd),
+                       void (*made)(ipcio_conn *c, os_fd fd))
+{
+    char path[PATH_SIZE], folder[PATH_SIZE];
+    int st = rendezvous_path(c->transport, &c->address, path, folder);
+    return st == 0 ? rendezvous_connect_at(c, r, path, reach, made) : st;
 }
 
 void rendezvous_close(rendezvous *r)

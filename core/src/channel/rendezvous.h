@@ -10,6 +10,8 @@
 #include "channel/transport.h"
 #include "object/namelock.h"
 
+enum { RENDEZVOUS_PATH = ADDRESS_PATH_MAX + 1 };
+
 typedef struct {
     char magic[8];
     uint32_t limit;       /* longest message the server takes */
@@ -55,5 +57,22 @@ typedef struct {
 int rendezvous_connect(ipcio_conn *c, rendezvous *r, int (*reach)(const char *path, os_fd *fd),
                        void (*made)(ipcio_conn *c, os_fd fd));
 void rendezvous_close(rendezvous *r);
+
+/* ---- the parts of it, for a transport that puts more than the socket at the path */
+
+/* Where a name lies.  `folder` receives ipcio's folder, or "" where the address is a path.  DENIED INVALID SYSTEM */
+int rendezvous_path(const transport *t, const address *a, char path[RENDEZVOUS_PATH], char folder[RENDEZVOUS_PATH]);
+
+/* Removes what dead servers left in a folder whose locks end in `suffix`. */
+void rendezvous_sweep(const char *folder, const char *suffix);
+
+/* Takes the lock of s->path; then listens there.  The latter makes no message.  `own_folder`: what lies at the path is
+ * ipcio's whatever it is. */
+int rendezvous_take(rendezvous_server *s, bool own_folder);
+int rendezvous_bind(rendezvous_server *s, bool own_folder);
+
+/* As rendezvous_connect, at a path, which is changed. */
+int rendezvous_connect_at(ipcio_conn *c, rendezvous *r, char path[RENDEZVOUS_PATH],
+                          int (*reach)(const char *path, os_fd *fd), void (*made)(ipcio_conn *c, os_fd fd));
 
 #endif

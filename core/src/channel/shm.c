@@ -660,12 +660,6 @@ static void know_peer(shm_conn *c)
     c->own_user = os_local_peer(c->fd, &peer) == 0 && peer.uid == os_user();
 }
 
-static int framed(const options *o, const char *text)
-{
-    if (o->framing == FRAMING_MESSAGE) return 0;
-    return ipcio__fail(IPCIO_UNSUPPORTED, "%s: shared memory carries messages, no lines and no raw bytes", text);
-}
-
 static void open_socket(ipcio_conn *base, os_fd fd)
 {
     shm_conn *c = shm_of(base);
@@ -676,12 +670,6 @@ static void open_socket(ipcio_conn *base, os_fd fd)
     c->conn.base.side[IPCIO_WANT_READ].fd = c->conn.base.side[IPCIO_WANT_WRITE].fd = fd;
     c->conn.base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
     c->conn.base.side[IPCIO_WANT_WRITE].want = IPCIO_WANT_WRITE;
-}
-
-static int shm_listen(ipcio_server *s)
-{
-    int st = framed(&s->options, s->address.text);
-    return st == 0 ? rendezvous_listen(s) : st;
 }
 
 static int shm_accept(ipcio_server *s, ipcio_conn *base)
@@ -720,8 +708,7 @@ static int shm_connect(ipcio_conn *base)
 {
     shm_conn *c = shm_of(base);
     size_t sent = 0;
-    int st = framed(&base->options, base->address.text);
-    if (st == 0) st = rendezvous_connect(base, &c->rendezvous, os_local_connect, open_socket);
+    int st = rendezvous_connect(base, &c->rendezvous, os_local_connect, open_socket);
     if (st == 0) st = make_memory(c);
     if (st != 0) return st;
     know_peer(c);
@@ -779,9 +766,10 @@ static void shm_forget(ipcio_conn *base)
 
 const transport transport_shm = {
     .scheme = "shm",
+    .only_messages = true,
     .server_size = sizeof(rendezvous_server),
     .conn_size = sizeof(shm_conn),
-    .listen = shm_listen,
+    .listen = rendezvous_listen,
     .accept = shm_accept,
     .unlisten = rendezvous_unlisten,
     .abandon_server = rendezvous_abandon_server,

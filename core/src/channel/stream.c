@@ -36,7 +36,7 @@ int stream_over(stream *s, int status, const char *why)
     s->in.ended = status;
     s->in.why = why;
     if (status == IPCIO_PROTOCOL) {
-        os_shutdown(s->fd);
+        s->conn.transport->wake(&s->conn);
         buffer_take(&s->in.ahead, buffer_size(&s->in.ahead));
         if (s->in.coming != OS_NONE) drop_file(&s->in.coming);
         if (s->in.file != OS_NONE) drop_file(&s->in.file);
@@ -52,6 +52,7 @@ int stream_broken(stream *s, const char *why)
 int stream_not_received(stream *s, int st)
 {
     if (st > 0) return st;
+    if (s->in.ended) return ended(s);
     if (st == IPCIO_PROTOCOL) return stream_broken(s, "a file came that no message announces");
     if (st != IPCIO_CLOSED) return ipcio__fail_os(st, "%s: cannot read", s->conn.base.text);
     /* Programs that know nothing of ipcio may end one direction alone. */
@@ -186,7 +187,7 @@ static int not_sent(const stream *s, int st)
 
 int stream_send(stream *s, const os_piece *pieces, int n, size_t *sent)
 {
-    int st = is_gone(s) ? IPCIO_CLOSED : os_send(s->fd, pieces, n, sent);
+    int st = is_gone(s) ? IPCIO_CLOSED : stream_pass(s, pieces, n, sent);
     return st >= 0 ? st : not_sent(s, st);
 }
 

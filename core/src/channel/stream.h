@@ -16,13 +16,18 @@ enum {
 };
 
 typedef struct framing framing;
+typedef struct stream stream;
 
 /* A transport's own connection begins with this. */
-typedef struct {
+struct stream {
     ipcio_conn conn;
     const framing *framing;
     os_fd fd;
     bool open; /* there is fd to close */
+    /* As os_send and os_receive, where the bytes do not go through fd; NULL: they do.  Receive may end the stream itself, by
+     * stream_over. */
+    int (*send)(stream *s, const os_piece *pieces, int n, size_t *sent);
+    int (*receive)(stream *s, const os_piece *pieces, int n, size_t *got);
     bool takes_files; /* the option says so, and the transport passes them */
     _Atomic bool peer_gone; /* it takes nothing any more either */
 
@@ -64,7 +69,7 @@ typedef struct {
         bool begun; /* a part of the message is out, and its end is not */
         bool ended; /* a message that cannot be taken back was left half sent */
     } out;
-} stream;
+};
 
 /* How messages are cut from bytes; the functions without a comment are those of transport.h. */
 struct framing {
@@ -115,6 +120,7 @@ int stream_fill(stream *s, size_t need);
 int stream_receive_file(stream *s, const os_piece *pieces, int n, size_t *got);
 static inline int stream_receive(stream *s, const os_piece *pieces, int n, size_t *got)
 {
+    if (s->receive) return s->receive(s, pieces, n, got);
     return s->in.files ? stream_receive_file(s, pieces, n, got) : os_receive(s->fd, pieces, n, got);
 }
 
@@ -127,6 +133,11 @@ int stream_expect_file(stream *s);
 /* No more can be read: from now on reading answers `status`, because `why`.  PROTOCOL also closes. */
 int stream_over(stream *s, int status, const char *why);
 int stream_broken(stream *s, const char *why); /* PROTOCOL */
+
+static inline int stream_pass(stream *s, const os_piece *pieces, int n, size_t *sent)
+{
+    return s->send ? s->send(s, pieces, n, sent) : os_send(s->fd, pieces, n, sent);
+}
 
 /* Sends once; CLOSED ... with the message made. */
 int stream_send(stream *s, const os_piece *pieces, int n, size_t *sent);

@@ -4,13 +4,15 @@
 
 #include "channel/transport.h"
 
-extern const transport transport_pipe, transport_shm, transport_tcp, transport_udp, transport_fd, transport_fifo;
+extern const transport transport_pipe, transport_shm, transport_tcp, transport_udp, transport_file, transport_fd,
+    transport_fifo;
 
 static const transport *const table[] = {
     &transport_shm,
     &transport_pipe,
     &transport_tcp,
     &transport_udp,
+    &transport_file,
     &transport_fd,
     &transport_fifo,
 };
@@ -33,7 +35,8 @@ int transport_find(const char *text, const char *opts, address *a, options *o, c
     if (st == 0) st = options_parse(o, a->text, opts, a->options);
     if (st == 0) st = find(a, t);
     if (st == 0 && o->framing == FRAMING_UNSAID) o->framing = (*t)->framing;
-    return st;
+    if (st != 0 || !(*t)->only_messages || o->framing == FRAMING_MESSAGE) return st;
+    return ipcio__fail(IPCIO_UNSUPPORTED, "%s: %s carries messages, no lines and no raw bytes", a->text, a->scheme);
 }
 
 const char *const *ipcio_transports(void)

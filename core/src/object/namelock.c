@@ -24,7 +24,7 @@ static int try_take(const char *path, os_fd *file)
     if (st != 0) return st;
     st = os_file_lock(*file, BYTE_HOLDER);
     if (st == 0 || st == IPCIO_EXISTS) {
-        int at = os_file_at(*file, path);
+        int at = os_file_at(*file, OS_NONE, path);
         if (st == 0 && at == 0) return 0;
         if (at == 0) st = not_taken(*file);
         else st = at == IPCIO_MISSING ? IPCIO_WANT_READ : at; /* it was removed meanwhile */
@@ -96,7 +96,7 @@ static void sweep_one(const char *name, void *context)
     if (n <= suffix || strcmp(name + n - suffix, s->suffix) != 0) return;
     if ((size_t)snprintf(path, sizeof path, "%s/%s", s->folder, name) >= sizeof path) return;
     if (os_file_open(path, false, &file) != 0) return;
-    if (os_file_lock(file, BYTE_SWEEPER) == 0 && os_file_lock(file, BYTE_HOLDER) == 0 && os_file_at(file, path) == 0) {
+    if (os_file_lock(file, BYTE_SWEEPER) == 0 && os_file_lock(file, BYTE_HOLDER) == 0 && os_file_at(file, OS_NONE, path) == 0) {
         if (s->leftover) s->leftover(path);
         (void)os_file_remove(path);
     }

@@ -76,6 +76,10 @@ int os_bell_new(os_fd *bell);
 void os_bell_ring(os_fd bell);
 void os_bell_clear(os_fd bell);
 
+/* A descriptor that is readable from so many nanoseconds after it was set, until it is set again. */
+int os_timer_new(os_fd *timer);
+void os_timer_set(os_fd timer, int64_t after);
+
 /* Readable when something in the directory may have changed.  SYSTEM where the system cannot tell. */
 int os_watch(const char *directory, os_fd *watch);
 bool os_watch_clear(os_fd watch); /* true: it was readable */
@@ -238,10 +242,36 @@ typedef struct {
 } os_identity;
 int os_identify(const char *path, os_identity *identity);
 
-/* 0 when the open file is the one that the path leads to now; MISSING when it is not. */
-int os_file_at(os_fd fd, const char *path);
+/* 0 when the open file is the one that the path leads to now, from an open folder or OS_NONE; MISSING when it is not. */
+int os_file_at(os_fd fd, os_fd folder, const char *path);
 
 /* Calls `each` with every file name in the directory. */
 int os_list(const char *directory, void (*each)(const char *name, void *context), void *context);
+
+/* ---- folders that are open, and files in them: nobody can put another in their place, and no link is followed
+ *
+ * They may lie on another machine, so calls can take as long as that takes to answer.  MISSING also when the folder was
+ * removed.  A `parent` of OS_NONE: the name is a path, and links in it count. */
+int os_folder_make(os_fd parent, const char *name); /* for this user alone.  EXISTS */
+int os_folder_open(os_fd parent, const char *name, os_fd *folder);
+int os_folder_remove(os_fd parent, const char *name); /* an empty one; success when it is not there */
+int os_folder_rename(os_fd folder, const char *from, const char *to);
+int os_folder_list(os_fd folder, void (*each)(const char *name, void *context), void *context);
+/* Asks where the folder lies what is in it now: no later answer is older.  MISSING: it was removed. */
+int os_folder_look(os_fd folder);
+/* Bytes that are the same for all who see a folder by the same kernel and mount, and so share locks and sockets. */
+enum { OS_PLACE = 48 };
+int os_folder_place(os_fd folder, uint8_t place[OS_PLACE]);
+
+int os_folder_file(os_fd folder, const char *name, bool create, os_fd *file); /* as os_file_open */
+int os_folder_unlink(os_fd folder, const char *name); /* success when it is not there */
+/* A file's user, and when it was last written or touched, by the clock of where the folder lies. */
+int os_folder_about(os_fd folder, const char *name, int64_t *owner, int64_t *time);
+int os_folder_touch(os_fd folder, const char *name);
+/* Reads at most `room` bytes of a file, from its front.  PROTOCOL: it is no file. */
+int os_folder_get(os_fd folder, const char *name, void *to, size_t room, size_t *got);
+/* Makes a file, which is seen whole or not at all: it is written as `draft` and renamed.  `durable`: it outlasts the
+ * machine's death. */
+int os_folder_put(os_fd folder, const char *draft, const char *name, const void *from, size_t n, bool durable);
 
 #endif

@@ -110,10 +110,11 @@ int os_identify(const char *path, os_identity *identity)
     return os__stamp(path, time, &identity->stamp);
 }
 
-int os_file_at(os_fd fd, const char *path)
+int os_file_at(os_fd fd, os_fd folder, const char *path)
 {
     struct stat a, b;
-    if (fstat((int)fd, &a) != 0 || lstat(path, &b) != 0) return os__status();
+    int from = folder == OS_NONE ? AT_FDCWD : (int)folder;
+    if (fstat((int)fd, &a) != 0 || fstatat(from, path, &b, AT_SYMLINK_NOFOLLOW) != 0) return os__status();
     return a.st_dev == b.st_dev && a.st_ino == b.st_ino ? 0 : IPCIO_MISSING;
 }
 
