@@ -22,7 +22,6 @@
 #define PAUSE_LEAST (MILLISECOND / 5)
 #define PAUSE_MOST (100 * MILLISECOND)
 enum {
-    KEPT = 64 << 10,    /* a larger buffer goes when it is empty */
     LEASE_PARTS = 4,    /* how often a file is touched in a lease */
     MARKS = 4, MARK_FILES = 128, MARK_BYTES = 1 << 20 /* see file_conn.out */
 };
@@ -400,7 +399,6 @@ static int file_receive(stream *s, const os_piece *pieces, int n, size_t *got)
         buffer_take(b, some);
         *got += some;
     }
-    if (buffer_size(b) == 0 && b->capacity > KEPT) buffer_free(b);
     return 0;
 }
 
@@ -473,7 +471,6 @@ static int put_file(file_conn *c, const os_piece *pieces, int n, size_t *sent)
     memcpy(b->bytes, &h, sizeof h);
     number_name(name, c->me, h.number);
     st = os_folder_put(c->folder, draft_name[c->me], name, b->bytes, b->tail, c->stream.conn.options.durable);
-    if (b->capacity > KEPT) buffer_free(b);
     if (st != 0) return st;
     st = ring(c);
     /* Where it fails the file is taken back, unless the peer has found it all the same. */
@@ -902,25 +899,21 @@ static int file_listen(ipcio_server *base)
 /* Takes a client into its connection, whose folder it has shown.  MISSING: that is none. */
 static int join(const file_server *s, file_conn *c)
 {
+    char record[FILE_NUMBER + 2];
     int64_t owner, time;
     file_record client;
-    os_fd folder;
-    int st = os_folder_open(s->folder, c->name, &folder);
-    if (st == 0) st = os_folder_about(folder, ".", &owner, &time);
-    if (st == 0 && owner != s->owner) {
-        os_close(folder);
-        st = IPCIO_MISSING;
+    number_name(record, CLIENT, 0);
+    int st = os_folder_open(s->folder, c->name, &c->folder);
+    if (st == 0) st = os_folder_about(c->folder, ".", &owner, &time);
+    if (st == 0) st = owner == s->owner ? get_record(c->folder, record, &client) : IPCIO_MISSING;
+    if (st == 0) {
+        c->here = memcmp(client.place, s->record.place, OS_PLACE) == 0;
+        c->own = s->record;
+        st = keep_path(c, s->path, s->named);
     }
-    if (st != 0) return st == IPCIO_DENIED ? IPCIO_MISSING : st;
-    c->folder = folder;
-    char name[FILE_NUMBER + 2];
-    number_name(name, CLIENT, 0);
-    st = get_record(folder, name, &client);
-    if (st != 0) return st == IPCIO_PROTOCOL ? IPCIO_MISSING : st;
-    c->here = memcmp(client.place, s->record.place, OS_PLACE) == 0;
-    c->own = s->record;
-    st = keep_path(c, s->path, s->named);
-    return st == 0 ? take_side(c) : st;
+    if (st == 0) st = take_side(c);
+    if (st != 0) close_folder(c);
+    return st == IPCIO_NOMEMORY || st == IPCIO_SYSTEM ? st : st == 0 ? 0 : IPCIO_MISSING;
 }
 
 static void keep_next(const char *name, void *context)
@@ -1013,9 +1006,10 @@ static int file_greeted(ipcio_conn *base)
     if (c->server) {
         if (c->name[FILE_NAME_SIZE - 1] || !is_connection(c->name)) return not_greeted(c, IPCIO_PROTOCOL, strange);
         int st = join(c->server, c);
-        if (st != 0) close_folder(c);
-        if (st == IPCIO_MISSING || st == IPCIO_EXISTS) return not_greeted(c, IPCIO_PROTOCOL, strange);
-        if (st != 0) return ipcio__fail_os(IPCIO_FULL, "%s: cannot open a client's folder", base->base.text);
+        if (st == IPCIO_MISSING) return not_greeted(c, IPCIO_PROTOCOL, strange);
+        if (st != 0)
+            return ipcio__fail_os(st == IPCIO_NOMEMORY ? st : IPCIO_FULL, "%s: cannot open a client's folder",
+                                  base->base.text);
         c->server = NULL;
     }
     return stream_greeted(base);
