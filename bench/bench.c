@@ -5,7 +5,9 @@
  * BACKEND  ipcio ADDRESS   this library, such as: bench ipcio pipe://bench?buffer=4096 pp 64; tcp://0 for any port
  *          socket-unix, socket-tcp  a bare blocking socket: write all, read all; who reads is told the length
  *          spin-unix, spin-tcp      the same, but a reader looks again and again and never sleeps
- *          limit           no library and no system call: a ring in shared memory, both sides spin
+ *          limit           no library and no system call: a ring in shared memory, both sides spin; RING: its size,
+ *                          a power of two up to 1 MiB
+ *          peer FILE       another library, by a shared object made from one of peers/
  * MODE     pp              round trips
  *          paced:USEC      a round trip, then a busy pause of USEC microseconds, and so on
  *          crowd:N         ipcio only: round trips of one of N clients of ipcio_serve; the others have made one each
@@ -23,6 +25,7 @@
  *
  * keeps processors 0 and 1 from sleeping until its standard input ends, and takes no time from others. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -43,6 +46,7 @@
 #include <unistd.h>
 
 #include "ipcio.h"
+#include "peers/peer.h"
 
 /* A way of talking.  Send copies from the caller's memory; receive answers where the message lies until the
  * next receive. */
@@ -53,6 +57,7 @@ typedef struct {
     void (*connect)(const char *where);
     void (*send)(const void *data, size_t n);
     const void *(*receive)(size_t n);
+    void (*close)(void); /* in the server after the client */
 } backend;
 
 static const char *address; /* what the command line gave */
@@ -203,6 +208,8 @@ static void spin(void)
 
 enum { RING = 1 << 20 };
 
+static size_t ring_size = RING;
+
 typedef struct {
     _Alignas(128) _Atomic uint64_t head;
     _Alignas(128) _Atomic uint64_t tail;
@@ -214,6 +221,9 @@ static uint64_t head, tail_seen, tail, head_seen;
 
 static void limit_prepare(void)
 {
+    const char *asked = getenv("RING");
+    if (asked) ring_size = strtoul(asked, NULL, 0);
+    if (ring_size < 128 || ring_size > RING || (ring_size & (ring_size - 1))) die("RING", "a power of two up to 1 MiB");
     rings = mmap(NULL, 2 * sizeof *rings, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (rings == MAP_FAILED) die_os("mmap");
 }
@@ -236,8 +246,8 @@ static void limit_connect(const char *where)
 /* How much of `left` bytes lies in one place from `position` on, and the room it takes. */
 static size_t piece(uint64_t position, size_t left, size_t *room)
 {
-    size_t n = RING - (size_t)(position & (RING - 1));
-    if (n > RING / 2) n = RING / 2;
+    size_t n = ring_size - (size_t)(position & (ring_size - 1));
+    if (n > ring_size / 2) n = ring_size / 2;
     if (n > left) n = left;
     *room = (n + 63) & ~(size_t)63;
     return n;
@@ -247,11 +257,11 @@ static void limit_send(const void *data, size_t n)
 {
     for (size_t done = 0, room, k; done < n; done += k) {
         k = piece(head, n - done, &room);
-        while (head + room - tail_seen > RING) {
+        while (head + room - tail_seen > ring_size) {
             tail_seen = atomic_load_explicit(&to->tail, memory_order_acquire);
             relax();
         }
-        memcpy(to->data + (head & (RING - 1)), (const uint8_t *)data + done, k);
+        memcpy(to->data + (head & (ring_size - 1)), (const uint8_t *)data + done, k);
         head += room;
         atomic_store_explicit(&to->head, head, memory_order_release);
     }
@@ -265,7 +275,7 @@ static const void *limit_receive(size_t n)
             head_seen = atomic_load_explicit(&from->head, memory_order_acquire);
             if (head_seen - tail < room) relax();
         }
-        memcpy(in + got, from->data + (tail & (RING - 1)), k);
+        memcpy(in + got, from->data + (tail & (ring_size - 1)), k);
         tail += room;
         atomic_store_explicit(&from->tail, tail, memory_order_release);
     }
@@ -361,13 +371,62 @@ static void ipcio_self(const void *data, size_t n, long count)
     ipcio_server_free(server);
 }
 
+static void ipcio_close(void)
+{
+    ipcio_conn_free(conn);
+}
+
+/* --------------------------------------------------------------------------------------------- peer */
+
+static const peer_library *library;
+static size_t message_size;
+static void *linked;
+
+static void peer_prepare(void)
+{
+    void *file = dlopen(address, RTLD_NOW);
+    library = file ? dlsym(file, "bench_peer") : NULL;
+    if (!library) die("peer", dlerror());
+}
+
+static void peer_serve(FILE *ready)
+{
+    char name[64];
+    snprintf(name, sizeof name, "ipcio-bench-%d", (int)getpid());
+    fprintf(ready, "%s\n", name);
+    fflush(ready);
+    linked = library->open(name, true, message_size);
+}
+
+static void peer_connect(const char *where)
+{
+    linked = library->open(where, false, message_size);
+}
+
+static void peer_send(const void *data, size_t n)
+{
+    library->send(linked, data, n);
+}
+
+static const void *peer_receive(size_t n)
+{
+    library->receive(linked, in, n);
+    return in;
+}
+
+static void peer_close(void)
+{
+    library->close(linked);
+}
+
 static const backend backends[] = {
-    {"ipcio", nothing, ipcio_serve_one, ipcio_connect_to, ipcio_send, ipcio_receive},
-    {"socket-unix", nothing, unix_serve, unix_connect, socket_send, socket_receive},
-    {"spin-unix", spin, unix_serve, unix_connect, socket_send, socket_receive},
-    {"socket-tcp", nothing, tcp_serve, tcp_connect, socket_send, socket_receive},
-    {"spin-tcp", spin, tcp_serve, tcp_connect, socket_send, socket_receive},
-    {"limit", limit_prepare, limit_serve, limit_connect, limit_send, limit_receive},
+    {"ipcio", nothing, ipcio_serve_one, ipcio_connect_to, ipcio_send, ipcio_receive, ipcio_close},
+    {"socket-unix", nothing, unix_serve, unix_connect, socket_send, socket_receive, nothing},
+    {"spin-unix", spin, unix_serve, unix_connect, socket_send, socket_receive, nothing},
+    {"socket-tcp", nothing, tcp_serve, tcp_connect, socket_send, socket_receive, nothing},
+    {"spin-tcp", spin, tcp_serve, tcp_connect, socket_send, socket_receive, nothing},
+    {"limit", limit_prepare, limit_serve, limit_connect, limit_send, limit_receive, nothing},
+    {"peer", peer_prepare, peer_serve, peer_connect, peer_send, peer_receive, peer_close},
 };
 
 /* ----------------------------------------------------------------------------------------- messages
@@ -557,8 +616,10 @@ static int run(const backend *b, const char *mode, size_t n, int64_t ms)
         return 0;
     }
 
-    int ready[2];
-    if (pipe(ready) != 0) die_os("pipe");
+    int ready[2], done[2];
+    char where[4096];
+    if (pipe(ready) != 0 || pipe(done) != 0) die_os("pipe");
+    message_size = n;
     b->prepare();
     unsigned patience = (unsigned)(ms / 500) + 30;
     pid_t child = fork();
@@ -568,6 +629,7 @@ static int run(const backend *b, const char *mode, size_t n, int64_t ms)
         die_with_parent();
         pin_if_asked(1);
         close(ready[0]);
+        close(done[1]);
         FILE *f = fdopen(ready[1], "w");
         if (!f) die_os("fdopen");
         if (crowd) {
@@ -576,12 +638,13 @@ static int run(const backend *b, const char *mode, size_t n, int64_t ms)
             b->serve(f);
             serve(b, n, !stream);
         }
-        if (conn) ipcio_conn_free(conn);
+        while (read(done[0], where, 1) > 0) continue; /* the last answer may still be on its way */
+        b->close();
         exit(0);
     }
     pin_if_asked(0);
     close(ready[1]);
-    char where[4096];
+    close(done[0]);
     FILE *f = fdopen(ready[0], "r");
     if (!f || !fgets(where, sizeof where, f)) die("server", "it did not start");
     fclose(f);
@@ -593,14 +656,16 @@ static int run(const backend *b, const char *mode, size_t n, int64_t ms)
     }
     if (stream) time_stream(b, out, n, ms);
     else time_round_trips(b, mode, out, n, ms, gap);
-    if (conn) ipcio_conn_free(conn);
+    b->close();
+    close(done[1]);
     int status;
     return waitpid(child, &status, 0) == child && status == 0 ? 0 : 2;
 }
 
 static int usage(void)
 {
-    fputs("usage: bench ipcio ADDRESS|socket-unix|socket-tcp|spin-unix|spin-tcp|limit pp|paced:USEC|stream SIZE [MS]\n"
+    fputs("usage: bench ipcio ADDRESS|socket-unix|socket-tcp|spin-unix|spin-tcp|limit|peer FILE\n"
+          "             pp|paced:USEC|stream SIZE [MS]\n"
           "       bench ipcio ADDRESS crowd:N|self SIZE [MS]\n"
           "       bench awake\n", stderr);
     return 1;
@@ -619,12 +684,10 @@ int main(int argc, char **argv)
     const backend *b = NULL;
     for (size_t i = 0; argc > 1 && i < sizeof backends / sizeof *backends; i++)
         if (strcmp(argv[1], backends[i].name) == 0) b = backends + i;
-    if (b == backends && argc > 2) {
+    if (b && (b == backends || b->prepare == peer_prepare)) {
         address = argv[2];
         argv++;
         argc--;
-    } else if (b == backends) {
-        b = NULL;
     }
     if (!b || argc < 4 || argc > 5) return usage();
     size_t n = strtoul(argv[3], NULL, 0);
