@@ -2,11 +2,12 @@
 --     lua5.4 bench.lua BACKEND MODE SIZE [MS]
 -- BACKEND  ipcio ADDRESS   this library
 --          luasocket-unix, luasocket-tcp   LuaSocket; who reads is told how long messages are
+--          peer FILE        another library, by one of peers/: a file that answers a function like those of `links`
 local socket = require "socket"
 local gettime = socket.gettime -- counts microseconds
 
 local backend = table.remove(arg, 1)
-local address = backend == "ipcio" and table.remove(arg, 1)
+local address = (backend == "ipcio" or backend == "peer") and table.remove(arg, 1)
 local mode, size, ms, role = arg[1], math.tointeger(arg[2]), math.tointeger(arg[3] or 200), arg[4]
 local pinned = os.getenv "PIN" == "1"
 
@@ -69,6 +70,10 @@ links["luasocket-tcp"] = function(where)
   end
   assert(conn:setoption("tcp-nodelay", true))
   return of_socket(conn)
+end
+
+function links.peer(where)
+  return dofile(address)(where, ready, size)
 end
 
 -- Comparing two messages reads every byte of them.
@@ -182,7 +187,7 @@ end
 
 -- The server is this script again; its first line says where it serves.
 local command = ("exec %s %s %s %s %s %d %d server"):format(pinned and "taskset -c 1" or "", arg[-1], arg[0],
-  address and ("ipcio '%s'"):format(address) or backend, mode, size, ms)
+  address and ("%s '%s'"):format(backend, address) or backend, mode, size, ms)
 if pinned then os.execute "taskset -pc 0 $PPID >/dev/null" end
 local server = assert(io.popen(command))
 local where = assert(server:read "l", "the server did not start")

@@ -5,7 +5,9 @@
 BACKEND  ipcio ADDRESS               this library
          socket-unix, socket-tcp     bare sockets: sendall and recv_into; who reads is told how long messages are
          multiprocessing             multiprocessing.connection's Listener and Client, AF_UNIX, bytes
+         peer NAME                   another library, by the `Link` of peers/NAME.py
 """
+import importlib
 import os
 import signal
 import socket
@@ -89,7 +91,21 @@ class Tcp(Socket):
         self.open(socket.create_connection(("127.0.0.1", where)))
 
 
-BACKENDS = {"ipcio": Ipcio, "multiprocessing": Multiprocessing, "socket-unix": Unix, "socket-tcp": Tcp}
+class Peer:
+    def serve(self, ready):
+        name = f"ipcio-bench-{os.getpid()}"
+        ready(name)
+        self.open(name, True)
+
+    def connect(self, where):
+        self.open(where, False)
+
+    def open(self, name, server):
+        self.conn = importlib.import_module(f"peers.{ADDRESS}").Link(name, server, SIZE)
+        self.send, self.receive = self.conn.send, self.conn.receive
+
+
+BACKENDS = {"ipcio": Ipcio, "peer": Peer, "multiprocessing": Multiprocessing, "socket-unix": Unix, "socket-tcp": Tcp}
 
 
 def serve(send, receive):
@@ -191,10 +207,12 @@ def two_processes():
     signal.alarm(MS // 500 + 30)  # nothing here may hang
     link = BACKENDS[BACKEND]()
     reading, writing = os.pipe()
+    done, end_of_client = os.pipe()
     server = os.fork()
     if server == 0:
         signal.alarm(MS // 500 + 30)
         os.close(reading)
+        os.close(end_of_client)
         pin(1)
         with open(writing, "w") as pipe:
             def ready(where):
@@ -203,6 +221,7 @@ def two_processes():
                 return serve_crowd(ready)
             link.serve(ready)
         serve(link.send, link.receive)
+        os.read(done, 1)  # the last answer may still be on its way
         link.conn.close()
         return
     os.close(writing)
@@ -218,12 +237,13 @@ def two_processes():
         time_round_trips(link.send, link.receive, int(MODE[6:]) * 1000 if MODE.startswith("paced:") else 0)
     for end in (link, *idle):
         end.conn.close()
+    os.close(end_of_client)
     assert os.waitpid(server, 0)[1] == 0, "the server failed"
 
 
 arguments = sys.argv[1:]
 BACKEND = arguments.pop(0)
-ADDRESS = arguments.pop(0) if BACKEND == "ipcio" else None
+ADDRESS = arguments.pop(0) if BACKEND in ("ipcio", "peer") else None
 MODE, SIZE, MS = arguments[0], int(arguments[1]), int(arguments[2]) if len(arguments) > 2 else 200
 CROWD = int(MODE[6:]) if MODE.startswith("crowd:") else 0
 GO, STOP = b"\0" + b"x" * (SIZE - 1), b"\1" + b"x" * (SIZE - 1)
