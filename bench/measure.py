@@ -30,7 +30,7 @@ def measure(command, ms, together=False):
     except subprocess.TimeoutExpired as error:
         raise Failed(error) from None
     if run.returncode:
-        raise Failed(f"{' '.join(command)} failed\n{run.stderr.strip()}")
+        raise Failed(f"{' '.join(command)} ended with {run.returncode}\n{run.stderr.strip()}")
     return [None if field == "-" else float(field) for field in run.stdout.split()[-5:]]
 
 

@@ -4,24 +4,21 @@ from html import escape
 
 from measure import MODES, USUAL, number
 
+# Colours that are seen on white and on black.
 STYLE = """
-text { font: 12px sans-serif; fill: #57606a }
+text { font: 12px sans-serif; fill: #7d8590 }
 .head { font-weight: bold }
-.ipcio { font-weight: bold; fill: #24292f }
 .end { text-anchor: end }
 .middle { text-anchor: middle }
-line { stroke: #8c959f; stroke-opacity: 0.4 }
-rect { fill: #afb8c1 }
-rect.ipcio { fill: #0969da }
-@media (prefers-color-scheme: dark) {
-  text { fill: #9198a1 }
-  .ipcio { fill: #f0f6fc }
-  rect { fill: #656c76 }
-  rect.ipcio { fill: #4493f8 }
-}"""
+line { stroke: #7d8590; stroke-opacity: 0.3 }
+rect { fill: #7d8590; fill-opacity: 0.5 }
+text.ipcio { font-weight: bold; fill: #2f81f7 }
+rect.ipcio { fill: #2f81f7; fill-opacity: 1 }
+"""
 SIZE = "64 B"
-LABEL, PANEL, VALUE, ROW = 240, 220, 100, 20  # pixels
-TITLES = {"round trip": f"round trip of {SIZE}: shorter is better", "stream": f"{SIZE} a message, one way: longer is better"}
+LABEL, PANEL, VALUE, ROW = 230, 220, 100, 20  # pixels
+TITLES = {"round trip": f"round trip of {SIZE}: shorter is better",
+          "stream": f"{SIZE} a message, one way: longer is better"}
 
 
 def draw(found, path):
@@ -52,8 +49,7 @@ def picture(cells, peers):
     """A row a peer and a panel a mode, from one power of ten to another."""
     rows = {peer: 44 + ROW * i + 12 * len({language for language, _ in peers[:i + 1]}) for i, peer in enumerate(peers)}
     width, height = LABEL + len(MODES) * (PANEL + VALUE), max(rows.values()) + 10
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
-             f"<style>{STYLE}</style>"]
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">', f"<style>{STYLE}</style>"]
 
     def text(x, y, kind, words):
         parts.append(f'<text x="{x:.0f}" y="{y}" class="{kind}">{escape(words)}</text>')
@@ -65,7 +61,8 @@ def picture(cells, peers):
     for i, mode in enumerate(MODES):
         left = LABEL + i * (PANEL + VALUE)
         shown = {peer: cells[*peer, mode, SIZE] for peer in peers if (*peer, mode, SIZE) in cells}
-        first, last = math.floor(math.log10(min(shown.values()))), math.ceil(math.log10(max(shown.values())))
+        first = math.floor(math.log10(min(shown.values(), default=1)))
+        last = math.ceil(math.log10(max(shown.values(), default=10)))
         text(left, 14, "head", TITLES[mode])
         for power in range(first, last + 1):
             x = left + PANEL * (power - first) / (last - first)

@@ -61,7 +61,7 @@ PLOT = HERE.parent / "docs/peers.svg"
 parser = argparse.ArgumentParser(prog="run bench", description=__doc__,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--peers", action="store_true", help="beside other libraries")
-parser.add_argument("--plot", action="store_true", help="what --peers found, as a picture and a table; measures nothing")
+parser.add_argument("--plot", action="store_true", help="what --peers found, as a picture and a table")
 parser.add_argument("--quick", action="store_true", help="one short round")
 parser.add_argument("--only", action="append", default=[], metavar="WORD", help="the rows in whose name or conditions "
                     "WORD stands: Lua, tcp, spin-unix, awake, stream, crowd, '1 MiB'; of several each must")
@@ -125,7 +125,8 @@ def print_table(rows):
 
 def machine():
     model = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text())
-    return f"{os.cpu_count()} processors {model[1] if model else platform.machine()}, {platform.system()} {platform.release()}"
+    system = f"{platform.system()} {platform.release()}"
+    return f"{os.cpu_count()} processors {model[1] if model else platform.machine()}, {system}"
 
 
 def keep(rows, rounds):
@@ -138,6 +139,8 @@ def keep(rows, rounds):
 
 def main():
     if ASKED.plot:
+        if not FOUND.exists():
+            sys.exit("nothing is measured yet: ./run bench --peers")
         return plot.draw(json.loads(FOUND.read_text()), PLOT)
     if ASKED.peers:
         os.environ["COPY"] = "1"

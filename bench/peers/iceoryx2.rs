@@ -29,7 +29,8 @@ impl peers::Link for Link {
                 .open_or_create()
                 .unwrap()
         };
-        let (there, back) = if server { (service("back"), service("there")) } else { (service("there"), service("back")) };
+        let ends = (service("there"), service("back"));
+        let (there, back) = if server { (ends.1, ends.0) } else { ends };
         let out = there
             .publisher_builder()
             .initial_max_slice_len(size)
