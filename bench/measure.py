@@ -92,7 +92,7 @@ class Row:
         medians = [self.number(value) for value in self.medians()]
         if len(medians) == 1:  # compared with other rows
             values = [value for value, in self.counted()]
-            span = f"{self.number(min(values))} - {self.number(max(values))}"
+            span = " - ".join(self.number(value).split(", ")[0] for value in (min(values), max(values)))
         else:
             ratios = [a / b if self.mode == "stream" else b / a for a, b in self.counted()]
             span = f"{min(ratios):.2f} - {max(ratios):.2f}"

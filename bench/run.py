@@ -125,7 +125,7 @@ def print_table(rows):
 
 def machine():
     model = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text())
-    system = f"{platform.system()} {platform.release()}"
+    system = f"{platform.system()} {platform.release().split('-')[0]}"
     return f"{os.cpu_count()} processors {model[1] if model else platform.machine()}, {system}"
 
 
