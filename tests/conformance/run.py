@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the conformance cases: every transport of this build, every pair of languages, in both roles.
 
-usage: run.py --c PEER --lua lua5.4 --python python3 [PATTERN...]
+usage: run.py --c PEER --c32 PEER --lua lua5.4 --python python3 [PATTERN...]
 
 Each language has a peer program that knows the same cases. A case is one conversation of a server with its clients,
 each a process of its own; both sides check what they receive and end with the line "ok CASE". A pattern, as in
@@ -151,11 +151,13 @@ def ask(command, question):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--c", help="the program made of peer.c")
+    parser.add_argument("--c32", help="the same, made for 32 bits; it meets only the other")
     parser.add_argument("--lua", help="the interpreter for peer.lua")
     parser.add_argument("--python", help="the interpreter for peer.py")
     parser.add_argument("patterns", nargs="*", default=["*"])
     given = parser.parse_args()
     commands = {"c": given.c and shlex.split(given.c),
+                "c32": given.c32 and shlex.split(given.c32),
                 "lua": given.lua and [*shlex.split(given.lua), HERE / "peer.lua"],
                 "python": given.python and [*shlex.split(given.python), HERE / "peer.py"]}
     commands = {language: command for language, command in commands.items() if command}
@@ -174,6 +176,7 @@ def main():
     chosen = [(scheme, server, client, name)
               for scheme in schemes if scheme not in APART
               for server, client in itertools.product(commands, commands)
+              if "c32" not in (server, client) or {server, client} == {"c", "c32"}
               for name in CASES if able(name, scheme, server, client)
               and any(fnmatch.fnmatch(f"{scheme} {server}-{client} {name}", pattern) for pattern in given.patterns)]
     failed = 0
