@@ -779,6 +779,29 @@ static void test_killed_while_waited_for(void **state)
         }
 }
 
+/* Who was told so while there was room in the ring is not told otherwise by the next write. */
+static void test_end_stays(void **state)
+{
+    const char *address = fresh_shm();
+    ipcio_server *server;
+    ipcio_conn *conn;
+    struct child *child;
+    int st;
+    (void)state;
+    OK(ipcio_listen(address, NULL, &server));
+    child = start("silent", address, NULL);
+    OK(ipcio_accept(server, LONG_MS, &conn));
+    hear(child, "ready");
+    kill9(child);
+    while ((st = ipcio_write(conn, "x", 1, LONG_MS)) == IPCIO_OK) {
+    }
+    FAILS(CLOSED, st);
+    for (int i = 0; i < 10; i++)
+        FAILS(CLOSED, ipcio_write(conn, "x", 1, LONG_MS));
+    ipcio_conn_free(conn);
+    ipcio_server_free(server);
+}
+
 /* A stopped peer is a slow one: the others are served, and afterwards it gets everything. */
 static void test_stopped_peer(void **state)
 {
@@ -1080,6 +1103,56 @@ static void test_connections_leave_nothing(void **state)
     ipcio_server_free(server);
 }
 
+/* The bytes that the memories of this process's connections really have. */
+static long shared_bytes(int *memories)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    long bytes = 0;
+    CHECK(dir != NULL);
+    *memories = 0;
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        const char *path = text_of("/proc/self/fd/%s", entry->d_name);
+        char link[64] = "";
+        struct stat st;
+        if (readlink(path, link, sizeof link - 1) < 0 || strncmp(link, "/memfd:ipcio", 12) != 0) continue;
+        CHECK(stat(path, &st) == 0);
+        bytes += st.st_blocks * 512;
+        ++*memories;
+    }
+    closedir(dir);
+    return bytes;
+}
+
+/* Each has called once, and is still there. */
+static void test_idle_clients(void **state)
+{
+    enum { CLIENTS = 1000, SPARE = 100, MOST = 64 << 10 };
+    static ipcio_conn *idle[CLIENTS];
+    const char *address = fresh_shm();
+    struct rlimit before;
+    struct child *server;
+    int memories;
+    long bytes;
+    (void)state;
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    if (before.rlim_max < 2 * CLIENTS + SPARE) skip();
+    CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){before.rlim_max, before.rlim_max}) == 0);
+    server = start_echo(address);
+    for (int i = 0; i < CLIENTS; i++) {
+        const void *answer;
+        size_t size;
+        OK(ipcio_connect(address, NULL, LONG_MS, &idle[i]));
+        OK(ipcio_call(idle[i], "hello", 5, LONG_MS, &answer, &size));
+    }
+    bytes = shared_bytes(&memories);
+    print_message("%d idle clients hold %ld bytes each\n", memories, bytes / memories);
+    assert_int_equal(memories, CLIENTS);
+    assert_in_range(bytes, 1, (long)CLIENTS * MOST);
+    for (int i = 0; i < CLIENTS; i++) ipcio_conn_free(idle[i]);
+    stop(server);
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+}
+
 /* A message that is held in place stays as it is while the writer goes on, whatever the ring did before: it grows for a
  * stream, and becomes small again in a conversation of about a thousand messages. */
 static void test_held_message(void **state)
@@ -1276,12 +1349,14 @@ int main(int argc, char **argv)
         TEST(test_vandals),
         TEST(test_killed_half_way),
         TEST(test_killed_while_waited_for),
+        TEST(test_end_stays),
         TEST(test_stopped_peer),
         TEST(test_wake_ups),
         TEST(test_wake_ups_for_room),
         TEST(test_longest_message),
         TEST(test_both_ways),
         TEST(test_connections_leave_nothing),
+        TEST(test_idle_clients),
         TEST(test_held_message),
         TEST(test_fork),
         TEST(test_no_descriptor_for_the_memory),

@@ -480,7 +480,9 @@ static inline bool peer_lives(shm_conn *c)
     int64_t now = os_now_coarse();
     if (now - c->out.lived < SILENCE) return true;
     c->out.lived = now;
-    return !os_ended(c->fd);
+    if (!os_ended(c->fd)) return true;
+    atomic_store_explicit(&c->gone, true, memory_order_release);
+    return false;
 }
 
 /* Copies a long frame bit by bit.  The reader, when it waits for it, fetches one while the next is copied. */
