@@ -190,9 +190,9 @@ static inline void take_arguments(int argc, char **argv)
         }
 }
 
-/* Defined as true by a program that writes bytes of its own to a connection's socket. */
-#ifndef BYTE_STREAMS_ONLY
-#define BYTE_STREAMS_ONLY false
+/* Defined by a program that is not for all of them. */
+#ifndef RUNS_OVER
+#define RUNS_OVER(scheme) true
 #endif
 
 /* Sets `transport` to the next that the tests are to run over. */
@@ -200,8 +200,7 @@ static inline bool next_transport(void)
 {
     static size_t next;
     for (; next < COUNT(schemes); next++) {
-        bool stream = strcmp(schemes[next], "pipe") == 0 || is_tcp(schemes[next]);
-        if ((any_chosen ? chosen[next] : schemes[next] != quiet) && (stream || !BYTE_STREAMS_ONLY)) {
+        if ((any_chosen ? chosen[next] : schemes[next] != quiet) && RUNS_OVER(schemes[next])) {
             transport = schemes[next++];
             return true;
         }
