@@ -232,12 +232,14 @@ static void test_replaced_while_serving(void **state)
     unlink(path);
 }
 
-/* "stranger" ADDRESS: another user, for whom the socket is not. */
+/* "stranger" ADDRESS OTHER NAMED: another user, for whom the socket is not, nor the folder of names. */
 static int stranger_role(char **arguments)
 {
     ipcio_conn *conn = NULL;
     ipcio_server *server;
-    CHECK(setgid(12345) == 0 && setuid(12345) == 0);
+    become(SOMEBODY, "");
+    FAILS(DENIED, ipcio_connect(arguments[2], NULL, 0, &conn));
+    CHECK(strstr(ipcio_message(), getenv("IPCIO_DIR")) != NULL);
     FAILS(DENIED, ipcio_connect(arguments[0], NULL, 0, &conn));
     FAILS(DENIED, ipcio_connect(arguments[0], NULL, 5000, &conn)); /* at once: waiting would not help */
     FAILS(DENIED, ipcio_listen(arguments[1], NULL, &server));
@@ -247,18 +249,60 @@ static int stranger_role(char **arguments)
 /* Lesson 15 (iceoryx2#862). */
 static void test_other_users_are_kept_out(void **state)
 {
-    const char *path = fresh_path();
-    struct child *server;
-    int64_t began;
+    static const char *const schemes[] = {"pipe", "shm"};
     (void)state;
-    if (geteuid() != 0)
-        skip();
+    need_root();
     assert_int_equal(chmod(directory, 0755), 0);
-    server = start_echo(at_path(path));
-    began = now_ms();
-    finish(start("stranger", at_path(path), at_path(fresh_path()), NULL));
-    assert_true(now_ms() - began < 5000);
-    stop(server);
+    for (size_t i = 0; i < COUNT(schemes); i++) {
+        const char *address = text_of("%s://%s", schemes[i], fresh_path());
+        const char *named = text_of("%s://%s", schemes[i], fresh_name());
+        struct child *server = start_echo(address), *other = start_echo(named);
+        int64_t began = now_ms();
+        finish(start("stranger", address, at_path(fresh_path()), named, NULL));
+        assert_true(now_ms() - began < 5000);
+        stop(server);
+        stop(other);
+    }
+    assert_int_equal(chmod(directory, 0700), 0);
+}
+
+/* "guest" ADDRESS: another user, whom the socket's mode lets in. */
+static int guest_role(char **arguments)
+{
+    ipcio_conn *conn;
+    become(SOMEBODY, "");
+    OK(ipcio_connect(arguments[0], NULL, LONG_MS, &conn));
+    WRITES(conn, "let me in");
+    READS(conn, "let me in");
+    ipcio_conn_free(conn);
+    return 0;
+}
+
+/* Who opens a socket at a path to others has let them in, and is told who they are. */
+static void test_opened_to_others(void **state)
+{
+    static const char *const schemes[] = {"pipe", "shm"};
+    (void)state;
+    need_root();
+    assert_int_equal(chmod(directory, 0755), 0);
+    for (size_t i = 0; i < COUNT(schemes); i++) {
+        const char *path = fresh_path(), *address = text_of("%s://%s", schemes[i], path);
+        ipcio_server *server;
+        ipcio_conn *conn;
+        ipcio_peer peer;
+        struct child *guest;
+        OK(ipcio_listen(address, NULL, &server));
+        assert_int_equal(chmod(path, 0666), 0);
+        guest = start("guest", address, NULL);
+        OK(ipcio_accept(server, LONG_MS, &conn));
+        OK(ipcio_conn_peer(conn, &peer));
+        assert_int_equal(peer.uid, atol(SOMEBODY));
+        READS(conn, "let me in");
+        WRITES(conn, "let me in");
+        finish(guest);
+        ipcio_conn_free(conn);
+        ipcio_server_free(server);
+    }
     assert_int_equal(chmod(directory, 0700), 0);
 }
 
@@ -283,6 +327,7 @@ int main(int argc, char **argv)
 {
     static const struct role roles[] = {{"echo", echo_role},         {"call", call_role},
                                         {"refused", refused_role},   {"stranger", stranger_role},
+                                        {"guest", guest_role},
                                         {NULL, NULL}};
     const struct CMUnitTest tests[] = {
         TEST(test_socket_at_a_path),       TEST(test_long_path),
@@ -290,7 +335,8 @@ int main(int argc, char **argv)
         TEST(test_untrusted_ipcio_dir),    TEST(test_foreign_files_stay),
         TEST(test_foreign_lock_file_stays),
         TEST(test_stale_socket_at_a_path), TEST(test_replaced_while_serving),
-        TEST(test_other_users_are_kept_out), TEST(test_files_are_this_users),
+        TEST(test_other_users_are_kept_out), TEST(test_opened_to_others),
+        TEST(test_files_are_this_users),
     };
     RUN(argc, argv, roles, tests);
 }
