@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 
 #include "channel/ring.h"
@@ -1331,11 +1332,172 @@ static void test_no_memory_for_a_client(void **state)
     signal(SIGXFSZ, SIG_DFL);
 }
 
+enum { NO_MOUNT = 77 };
+
+/* "crowded" FOLDER: both sides, in a folder of names that becomes full, as /dev/shm may be. */
+static int crowded_role(char **arguments)
+{
+    static unsigned char big[1 << 20];
+    ipcio_server *other;
+    struct pair pair;
+    int fd;
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("tmpfs", arguments[0], "tmpfs", 0, "size=16k,mode=700") != 0)
+        return NO_MOUNT;
+    CHECK(setenv("IPCIO_DIR", arguments[0], 1) == 0);
+    OK(ipcio_listen("shm://crowded", NULL, &pair.server));
+    fd = open(text_of("%s/filler", arguments[0]), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(fd >= 0);
+    while (write(fd, big, 1) == 1) {
+    }
+    CHECK(errno == ENOSPC);
+    OK(ipcio_connect("shm://crowded", NULL, LONG_MS, &pair.client));
+    OK(ipcio_accept(pair.server, LONG_MS, &pair.peer));
+    for (int i = 0; i < 40; i++) /* so that the ring grows */
+        stream_one(&pair, big, sizeof big);
+    FAILS(SYSTEM, ipcio_listen("shm://one-more", NULL, &other));
+    CHECK(ipcio_system_error() == ENOSPC && strstr(ipcio_message(), "shm://one-more") != NULL);
+    CHECK(unlink(text_of("%s/filler", arguments[0])) == 0 && close(fd) == 0);
+    OK(ipcio_listen("shm://one-more", NULL, &other));
+    ipcio_server_free(other);
+    free_pair(&pair);
+    return 0;
+}
+
+static void test_full_folder(void **state)
+{
+    const char *folder = fresh_path();
+    int status;
+    (void)state;
+    CHECK(mkdir(folder, 0700) == 0);
+    status = reap(start("crowded", folder, NULL));
+    CHECK(rmdir(folder) == 0 && WIFEXITED(status));
+    if (WEXITSTATUS(status) == NO_MOUNT) {
+        print_message("this user may not mount\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* Writes to a file of the system's; false where it does not let us. */
+static bool set_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    if (fd >= 0) close(fd);
+    return done;
+}
+
+static long number_in(const char *path)
+{
+    char text[64] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0 && read(fd, text, sizeof text - 1) > 0);
+    close(fd);
+    return atol(text);
+}
+
+/* A group of processes whose memory may have an end, of version 1 or 2; NULL where none can be made. */
+static const char *memory_group(void)
+{
+    static const char *const parents[] = {"/sys/fs/cgroup/memory", "/sys/fs/cgroup"};
+    static const char *const limits[] = {"memory.limit_in_bytes", "memory.max"};
+    for (int i = 0; i < 2; i++) {
+        const char *group = text_of("%s/ipcio-%s", parents[i], fresh_name());
+        if (mkdir(group, 0700) != 0) continue;
+        if (access(text_of("%s/%s", group, limits[i]), W_OK) == 0) return group;
+        rmdir(group);
+    }
+    return NULL;
+}
+
+enum { TIGHT = 3 << 20, STREAMED = 2000, PIECE = 3000 };
+
+/* "streamer" ADDRESS: a client that has room for small rings, but not for larger ones. */
+static int streamer_role(char **arguments)
+{
+    static unsigned char message[PIECE];
+    const void *data;
+    size_t size;
+    ipcio_conn *conn;
+    OK(ipcio_connect(arguments[0], NULL, LONG_MS, &conn)); /* so what all that takes is counted before */
+    OK(ipcio_call(conn, "ready", 5, LONG_MS, &data, &size));
+    tell("ready");
+    wait_for("go");
+    if (arguments[1]) {
+        ipcio_conn *other;
+        FAILS(NOMEMORY, ipcio_connect(arguments[0], "buffer=4194304", LONG_MS, &other));
+        CHECK(strstr(ipcio_message(), arguments[0]) != NULL);
+    }
+    for (size_t i = 0; i < STREAMED; i++) {
+        fill(message, PIECE, i);
+        OK(ipcio_write(conn, message, PIECE, LONG_MS));
+    }
+    ipcio_conn_free(conn);
+    return 0;
+}
+
+/* The client's memory group has no room for what a stream would like.  Where the kernel says so, connecting with large rings
+ * does, and a stream goes on in the small one; where it ends a process instead, the server is told, and has whole
+ * messages.  Nobody meets a page that cannot be had. */
+static void test_tight_memory_group(void **state)
+{
+    (void)state;
+    for (int told = 0; told < 2; told++) {
+        const char *group = memory_group(), *address = fresh_shm();
+        const char *limit, *usage;
+        unsigned char message[PIECE];
+        struct child *client;
+        ipcio_server *server;
+        ipcio_conn *conn;
+        const void *data;
+        size_t size, got = 0;
+        int st, status;
+        bool version1;
+        if (group == NULL) {
+            print_message("no memory group can be made here\n");
+            skip();
+        }
+        version1 = access(text_of("%s/memory.limit_in_bytes", group), F_OK) == 0;
+        limit = text_of("%s/%s", group, version1 ? "memory.limit_in_bytes" : "memory.max");
+        usage = text_of("%s/%s", group, version1 ? "memory.usage_in_bytes" : "memory.current");
+        if (told && !set_file(text_of("%s/memory.oom_control", group), "1")) { /* version 2 always ends one */
+            rmdir(group);
+            break;
+        }
+        OK(ipcio_listen(address, NULL, &server));
+        client = start("streamer", address, told ? "told" : NULL, NULL);
+        CHECK(set_file(text_of("%s/cgroup.procs", group), text_of("%d", (int)client->pid)));
+        OK(ipcio_accept(server, LONG_MS, &conn));
+        READS(conn, "ready");
+        WRITES(conn, "ready");
+        hear(client, "ready");
+        CHECK(set_file(limit, text_of("%ld", number_in(usage) + TIGHT)));
+        say(client, "go");
+        while ((st = ipcio_read(conn, LONG_MS, &data, &size)) == IPCIO_OK) {
+            fill(message, PIECE, got++);
+            CHECK(size == PIECE && memcmp(data, message, PIECE) == 0);
+        }
+        FAILS(CLOSED, st);
+        print_message("%s: %zu of %d messages\n", told ? "told" : "not told", got, STREAMED);
+        status = reap(client);
+        if (!told && WIFSIGNALED(status)) {
+            assert_int_equal(WTERMSIG(status), SIGKILL);
+        } else {
+            assert_int_equal(status, 0);
+            assert_int_equal(got, STREAMED);
+        }
+        ipcio_conn_free(conn);
+        ipcio_server_free(server);
+        CHECK(rmdir(group) == 0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct role roles[] = {{"echo", echo_role},     {"vandal", vandal_role}, {"half", half_role},
                                         {"silent", silent_role}, {"other", other_role},   {"both", both_role},
-                                        {NULL, NULL}};
+                                        {"streamer", streamer_role}, {"crowded", crowded_role}, {NULL, NULL}};
     const struct CMUnitTest tests[] = {
         TEST(test_raw_client),
         TEST(test_wrong_memory),
@@ -1361,6 +1523,8 @@ int main(int argc, char **argv)
         TEST(test_fork),
         TEST(test_no_descriptor_for_the_memory),
         TEST(test_no_memory_for_a_client),
+        TEST(test_full_folder),
+        TEST(test_tight_memory_group),
     };
     RUN(argc, argv, roles, tests);
 }
