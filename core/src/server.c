@@ -227,13 +227,14 @@ static int accept_one(ipcio_server *s, ipcio_conn **conn)
     void *ready[16]; /* the server itself, or a stranger */
     int n = os_set_wait(s->epoll, ready, 16, 0);
     st = n < 0 && n != IPCIO_TIMEOUT ? ipcio__fail_os(n, "%s: cannot accept", s->address.text) : IPCIO_WANT_READ;
-    for (int i = 0; st > 0 && i < n; i++) {
-        ipcio_conn *c = ready[i];
-        st = ready[i] == s ? take_in(s, &c) : 0;
-        if (st > 0 && ready[i] == s) quiet_bell(s); /* of a stop that was answered before it rang */
-        if (st == 0) st = hand_out(s, c, conn);
-    }
-    return st;
+    bool queued = false;
+    for (int i = 0; st > 0 && i < n; i++)
+        if (ready[i] == s) queued = true;
+        else st = hand_out(s, ready[i], conn);
+    if (st <= 0 || !queued) return st;
+    ipcio_conn *c; /* last, since those who are in may hold what there is too little of: descriptors */
+    if ((st = take_in(s, &c)) > 0) quiet_bell(s); /* of a stop that was answered before it rang */
+    return st == 0 ? hand_out(s, c, conn) : st;
 }
 
 static int try_accept(ipcio_server *s, ipcio_conn **conn)

@@ -136,7 +136,8 @@ static int poor_role(char **arguments)
     OK(ipcio_listen(arguments[0], NULL, &poor));
     sigaction(SIGTERM, &action, NULL);
     getrlimit(RLIMIT_NOFILE, &low);
-    low.rlim_cur = (rlim_t)count_descriptors() + 3 + 5; /* the standard ones, the set and clients */
+    rlim_t each = strncmp(arguments[0], "file", 4) == 0 ? 4 : 1; /* a client's */
+    low.rlim_cur = (rlim_t)count_descriptors() + 3 + 1 + 4 * each; /* the standard ones, the set and clients */
     setrlimit(RLIMIT_NOFILE, &low);
     tell("ready");
     OK(ipcio_serve(poor, echo_handler, NULL));

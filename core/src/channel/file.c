@@ -46,6 +46,10 @@ typedef struct {
     char passed[FILE_NAME_SIZE], found[FILE_NAME_SIZE]; /* the client that was taken in last of those who wait; the next */
 } file_server;
 
+/* A connection's descriptors: its folder, the lock in it, and without a bell the timers of reading and of writing and one
+ * that is always writable. */
+enum { FOLDER, LIFE, READ_TIMER, WRITE_TIMER, ALWAYS, FDS };
+
 typedef struct {
     stream stream;
     rendezvous rendezvous;
@@ -55,8 +59,7 @@ typedef struct {
     bool here;              /* the peer is in the same place */
     char *path;             /* of the address's folder */
     char name[FILE_NAME_SIZE]; /* of the connection's, when it was made */
-    os_fd folder, life;
-    os_fd timer[2], always; /* without a bell: of reading and writing; one that is writable */
+    os_fd fd[FDS];
     file_record own;
     _Atomic int64_t touched;
     _Atomic bool gone;      /* the peer is */
@@ -239,7 +242,7 @@ static bool is_accepted(file_conn *c)
 {
     char name[FILE_NUMBER + 2];
     number_name(name, SERVER, 0);
-    if (!atomic_load_explicit(&c->accepted, memory_order_relaxed) && has(c->folder, name) == 0)
+    if (!atomic_load_explicit(&c->accepted, memory_order_relaxed) && has(c->fd[FOLDER], name) == 0)
         atomic_store_explicit(&c->accepted, true, memory_order_relaxed);
     return atomic_load_explicit(&c->accepted, memory_order_relaxed);
 }
@@ -258,7 +261,7 @@ static bool peer_lives(file_conn *c, bool *locked, int64_t now)
         os_close(top);
         if (lives || !is_accepted(c)) return lives; /* else it accepted and then closed its name */
     }
-    return side_lives(c->folder, !c->me, c->own.place, now, locked);
+    return side_lives(c->fd[FOLDER], !c->me, c->own.place, now, locked);
 }
 
 static bool peer_gone(file_conn *c, watch *w)
@@ -269,8 +272,8 @@ static bool peer_gone(file_conn *c, watch *w)
     w->looked = now;
     if (c->own.lease && now - before >= c->own.lease * SECOND / LEASE_PARTS &&
         atomic_compare_exchange_strong(&c->touched, &before, now))
-        (void)os_folder_touch(c->folder, life_name[c->me]);
-    if (c->own.lease == 0 || os_folder_about(c->folder, life_name[c->me], &owner, &stamp) != 0) stamp = 0;
+        (void)os_folder_touch(c->fd[FOLDER], life_name[c->me]);
+    if (c->own.lease == 0 || os_folder_about(c->fd[FOLDER], life_name[c->me], &owner, &stamp) != 0) stamp = 0;
     if (!peer_lives(c, &w->locked, stamp)) atomic_store_explicit(&c->gone, true, memory_order_release);
     return atomic_load_explicit(&c->gone, memory_order_acquire);
 }
@@ -309,12 +312,12 @@ static void file_wake(ipcio_conn *base)
 {
     file_conn *c = conn_of(base);
     bool already = atomic_exchange(&c->woken, true);
-    if (c->folder != OS_NONE) (void)os_folder_unlink(c->folder, life_name[c->me]);
+    if (c->fd[FOLDER] != OS_NONE) (void)os_folder_unlink(c->fd[FOLDER], life_name[c->me]);
     if (c->bell) {
         if (!already && os_ended(c->stream.fd)) atomic_store_explicit(&c->gone, true, memory_order_release);
         os_shutdown(c->stream.fd);
     } else {
-        for (int i = 0; i < 2; i++) os_timer_set(c->timer[i], 0);
+        for (int i = READ_TIMER; i <= WRITE_TIMER; i++) os_timer_set(c->fd[i], 0);
     }
 }
 
@@ -354,7 +357,7 @@ static int get_file(file_conn *c)
     size_t room = b->capacity ? b->capacity : 4096, got, most = sizeof h + FILE_MOST;
     for (;;) {
         int st = buffer_reserve(b, room);
-        if (st == 0) st = os_folder_get(c->folder, name, b->bytes, room, &got);
+        if (st == 0) st = os_folder_get(c->fd[FOLDER], name, b->bytes, room, &got);
         if (st != 0) return st == IPCIO_PROTOCOL ? broken(c) : st;
         if (got < room || room > most) break;
         room = most + 1;
@@ -364,7 +367,7 @@ static int get_file(file_conn *c)
     if (h.magic != FILE_MAGIC_BYTES || h.number != c->in.number || h.size != got - sizeof h || h.size == 0 ||
         h.sum != file_sum(&h, b->bytes + sizeof h))
         return broken(c);
-    (void)os_folder_unlink(c->folder, name);
+    (void)os_folder_unlink(c->fd[FOLDER], name);
     b->head = sizeof h;
     b->tail = got;
     c->in.number++;
@@ -378,7 +381,7 @@ static int next_file(file_conn *c)
     if (c->bell && !c->in.maybe) drain(c);
     if (c->bell && !c->in.maybe) return IPCIO_WANT_READ;
     bool gone = peer_gone(c, &c->in.peer); /* before the look: what it wrote was there then */
-    if ((!c->bell || gone) && os_folder_look(c->folder) == IPCIO_MISSING) return orphaned(c);
+    if ((!c->bell || gone) && os_folder_look(c->fd[FOLDER]) == IPCIO_MISSING) return orphaned(c);
     int st = get_file(c);
     if (st != IPCIO_MISSING) return st;
     if (gone) return IPCIO_CLOSED;
@@ -410,8 +413,8 @@ static bool file_ready(ipcio_conn *base)
     if (c->bell && !c->in.maybe) drain(c);
     if (c->bell && !c->in.maybe) return false;
     number_name(name, !c->me, c->in.number);
-    if (!c->bell) (void)os_folder_look(c->folder);
-    return c->in.maybe = has(c->folder, name) != IPCIO_MISSING || atomic_load_explicit(&c->gone, memory_order_acquire);
+    if (!c->bell) (void)os_folder_look(c->fd[FOLDER]);
+    return c->in.maybe = has(c->fd[FOLDER], name) != IPCIO_MISSING || atomic_load_explicit(&c->gone, memory_order_acquire);
 }
 
 /* ------------------------------------------------------------------------------------------ writing */
@@ -421,10 +424,10 @@ static bool has_room(file_conn *c)
     char name[FILE_NUMBER + 2];
     int gone = 0;
     if (c->out.marks < MARKS) return true;
-    if (!c->bell) (void)os_folder_look(c->folder);
+    if (!c->bell) (void)os_folder_look(c->fd[FOLDER]);
     for (; gone < c->out.marks; gone++) {
         number_name(name, c->me, c->out.mark[gone]);
-        if (has(c->folder, name) != IPCIO_MISSING) break;
+        if (has(c->fd[FOLDER], name) != IPCIO_MISSING) break;
     }
     c->out.marks -= gone;
     memmove(c->out.mark, c->out.mark + gone, (size_t)c->out.marks * sizeof *c->out.mark);
@@ -470,12 +473,12 @@ static int put_file(file_conn *c, const os_piece *pieces, int n, size_t *sent)
     h.sum = file_sum(&h, b->bytes + sizeof h);
     memcpy(b->bytes, &h, sizeof h);
     number_name(name, c->me, h.number);
-    st = os_folder_put(c->folder, draft_name[c->me], name, b->bytes, b->tail, c->stream.conn.options.durable);
+    st = os_folder_put(c->fd[FOLDER], draft_name[c->me], name, b->bytes, b->tail, c->stream.conn.options.durable);
     if (st != 0) return st;
     st = ring(c);
     /* Where it fails the file is taken back, unless the peer has found it all the same. */
-    if (st != 0 && os_folder_rename(c->folder, name, draft_name[c->me]) == 0) {
-        (void)os_folder_unlink(c->folder, draft_name[c->me]);
+    if (st != 0 && os_folder_rename(c->fd[FOLDER], name, draft_name[c->me]) == 0) {
+        (void)os_folder_unlink(c->fd[FOLDER], draft_name[c->me]);
         return st;
     }
     c->out.number++;
@@ -526,30 +529,36 @@ static bool file_settle(ipcio_conn *base, int want)
     if (c->bell) return want == IPCIO_WANT_WRITE ? settle_writing(c) : file_ready(base);
     int64_t *pause = want == IPCIO_WANT_READ ? &c->in.pause : &c->out.pause;
     *pause = *pause == 0 ? PAUSE_LEAST : *pause * 2 < PAUSE_MOST ? *pause * 2 : PAUSE_MOST;
-    os_timer_set(c->timer[want == IPCIO_WANT_WRITE], *pause);
+    os_timer_set(c->fd[want == IPCIO_WANT_READ ? READ_TIMER : WRITE_TIMER], *pause);
     return atomic_load(&c->woken);
 }
 
 /* ------------------------------------------------------------------------------------------ both */
 
 /* Under the process's lock, as all that makes descriptors to keep. */
-static void begin(file_conn *c, int me, os_fd fd)
+static void begin(file_conn *c, int me)
 {
-    stream_open(&c->stream.conn, fd);
+    stream_open(&c->stream.conn, OS_NONE);
     c->stream.send = file_send;
     c->stream.receive = file_receive;
     c->me = me;
     c->open = true;
-    c->bell = fd != OS_NONE;
-    c->folder = c->life = c->timer[0] = c->timer[1] = c->always = OS_NONE;
+    for (int i = 0; i < FDS; i++) c->fd[i] = OS_NONE;
     c->in.maybe = true;
     c->in.peer.looked = c->out.peer.looked = os_now();
     atomic_store(&c->accepted, me == SERVER);
 }
 
-static void begin_client(ipcio_conn *c, os_fd fd)
+static void add_bell(file_conn *c, os_fd fd)
 {
-    begin(conn_of(c), CLIENT, fd);
+    stream_open(&c->stream.conn, fd);
+    c->bell = true;
+}
+
+static void begin_with_bell(ipcio_conn *c, os_fd fd)
+{
+    begin(conn_of(c), CLIENT);
+    add_bell(conn_of(c), fd);
 }
 
 /* With the folder open: takes the connection's place in it, and makes what the sides wait on. */
@@ -560,25 +569,24 @@ static int take_side(file_conn *c)
     if (c->bell) c->own.lease = 0; /* who has a bell touches nothing */
     c->in.number = c->out.number = 1;
     number_name(name, c->me, 0);
-    int st = take_life(c->folder, c->me, &c->life);
-    if (st == 0) st = os_folder_put(c->folder, draft_name[c->me], name, &c->own, sizeof c->own, false);
+    int st = take_life(c->fd[FOLDER], c->me, &c->fd[LIFE]);
+    if (st == 0) st = os_folder_put(c->fd[FOLDER], draft_name[c->me], name, &c->own, sizeof c->own, false);
     atomic_store(&c->touched, os_now());
     if (st != 0 || c->bell) return st;
-    for (int i = 0; i < 2 && st == 0; i++) st = os_timer_new(&c->timer[i]);
-    if (st == 0) st = os_bell_new(&c->always);
-    h->side[IPCIO_WANT_READ].fd = c->timer[0];
-    h->side[IPCIO_WANT_WRITE].fd = c->timer[1];
+    for (int i = READ_TIMER; i <= WRITE_TIMER && st == 0; i++) st = os_timer_new(&c->fd[i]);
+    if (st == 0) st = os_bell_new(&c->fd[ALWAYS]);
+    h->side[IPCIO_WANT_READ].fd = c->fd[READ_TIMER];
+    h->side[IPCIO_WANT_WRITE].fd = c->fd[WRITE_TIMER];
     h->side[IPCIO_WANT_WRITE].want = IPCIO_WANT_READ;
-    os_timer_set(c->timer[0], 0);
+    os_timer_set(c->fd[READ_TIMER], 0);
     return st;
 }
 
 static void close_folder(file_conn *c)
 {
-    os_fd *const all[] = {&c->folder, &c->life, &c->timer[0], &c->timer[1], &c->always};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        os_close(*all[i]);
-        *all[i] = OS_NONE;
+    for (int i = 0; i < FDS; i++) {
+        os_close(c->fd[i]);
+        c->fd[i] = OS_NONE;
     }
 }
 
@@ -596,7 +604,7 @@ static void remove_all(file_conn *c)
 {
     os_fd top;
     if (os_folder_open(OS_NONE, c->path, &top) == 0) {
-        remove_connection(top, c->folder, c->name);
+        remove_connection(top, c->fd[FOLDER], c->name);
         set_waiting(c->name, false); /* a server may have renamed it */
         (void)os_folder_remove(top, c->name);
         os_close(top);
@@ -609,8 +617,8 @@ static void file_close(ipcio_conn *base)
 {
     file_conn *c = conn_of(base);
     bool locked = false;
-    if (c->open && c->folder != OS_NONE) {
-        (void)os_folder_unlink(c->folder, life_name[c->me]);
+    if (c->open && c->fd[FOLDER] != OS_NONE) {
+        (void)os_folder_unlink(c->fd[FOLDER], life_name[c->me]);
         if (atomic_load(&c->gone) || !peer_lives(c, &locked, 0)) remove_all(c);
     }
     file_abandon(base);
@@ -633,7 +641,7 @@ static int file_peer(ipcio_conn *base, ipcio_peer *peer)
     if (c->bell) return os_local_peer(c->stream.fd, peer);
     *peer = (ipcio_peer){-1, -1, -1};
     /* The folder is one user's, or it would not have come to this; on another host that may be another one. */
-    return c->here ? os_folder_about(c->folder, ".", &peer->uid, &time) : IPCIO_UNSUPPORTED;
+    return c->here ? os_folder_about(c->fd[FOLDER], ".", &peer->uid, &time) : IPCIO_UNSUPPORTED;
 }
 
 static uint32_t lease_of(const options *o)
@@ -642,7 +650,7 @@ static uint32_t lease_of(const options *o)
 }
 
 /* Makes of the path of the address's folder that of the socket in it. */
-static int add_bell(char path[RENDEZVOUS_PATH], const char *text)
+static int bell_path(char path[RENDEZVOUS_PATH], const char *text)
 {
     size_t n = strlen(path);
     if (n + sizeof "/" FILE_LOCK > RENDEZVOUS_PATH) return ipcio__fail(IPCIO_INVALID, "%s: the path is too long", text);
@@ -689,9 +697,9 @@ static int make_connection(file_conn *c, os_fd top)
     (void)snprintf(c->name, FILE_NAME_SIZE, FILE_PREFIX "c%016llx%016llx", (unsigned long long)os_now(),
                    (unsigned long long)random);
     int st = os_folder_make(top, c->name);
-    if (st == 0) st = os_folder_open(top, c->name, &c->folder);
+    if (st == 0) st = os_folder_open(top, c->name, &c->fd[FOLDER]);
     if (st == 0) st = take_side(c);
-    if (st == 0) st = os_file_at(c->life, c->folder, life_name[CLIENT]);
+    if (st == 0) st = os_file_at(c->fd[LIFE], c->fd[FOLDER], life_name[CLIENT]);
     return st == IPCIO_MISSING ? IPCIO_EXISTS : st;
 }
 
@@ -718,11 +726,11 @@ static int enter(file_conn *c, os_fd top)
 {
     int64_t owner, now;
     int st = make_connection(c, top);
-    if (st == 0 && !c->bell) st = os_folder_about(c->folder, life_name[CLIENT], &owner, &now);
+    if (st == 0 && !c->bell) st = os_folder_about(c->fd[FOLDER], life_name[CLIENT], &owner, &now);
     if (st == 0 && !c->bell) st = find_server(c, top, now);
     if (st == 0) st = show_connection(c, top);
     if (st == 0) return 0;
-    if (c->folder != OS_NONE) remove_connection(top, c->folder, c->name);
+    if (c->fd[FOLDER] != OS_NONE) remove_connection(top, c->fd[FOLDER], c->name);
     else (void)os_folder_remove(top, c->name);
     close_folder(c);
     return st;
@@ -737,7 +745,7 @@ static int enter_folder(file_conn *c, bool bell)
     if (st != 0) return st;
     c->own = (file_record){.magic = FILE_MAGIC_RECORD, .lease = lease_of(&c->stream.conn.options)};
     st = os_folder_place(top, c->own.place);
-    if (st == 0 && !bell && (st = find_server(c, top, 0)) == 0) begin(c, CLIENT, OS_NONE);
+    if (st == 0 && !bell && (st = find_server(c, top, 0)) == 0) begin(c, CLIENT);
     for (int i = 0; st == (i ? IPCIO_EXISTS : 0) && i < ATTEMPTS; i++) st = enter(c, top);
     os_close(top);
     return st;
@@ -749,8 +757,8 @@ static int file_connect(ipcio_conn *base)
     char path[RENDEZVOUS_PATH], folder[RENDEZVOUS_PATH];
     int st = rendezvous_path(base->transport, &base->address, path, folder);
     if (st == 0) st = keep_path(c, path, folder[0]);
-    if (st == 0) st = add_bell(path, base->address.text);
-    if (st == 0) st = rendezvous_connect_at(base, &c->rendezvous, path, os_local_connect, begin_client);
+    if (st == 0) st = bell_path(path, base->address.text);
+    if (st == 0) st = rendezvous_connect_at(base, &c->rendezvous, path, os_local_connect, begin_with_bell);
     if (st != 0 && st != IPCIO_MISSING) return st;
     bool bell = st == 0;
     process_lock();
@@ -871,7 +879,7 @@ static int file_listen(ipcio_server *base)
     char folder[RENDEZVOUS_PATH];
     int64_t now = 0, touched = 0;
     int st = rendezvous_path(base->transport, &base->address, s->path, folder);
-    if (st == 0) st = add_bell(memcpy(s->base.path, s->path, sizeof s->path), base->address.text);
+    if (st == 0) st = bell_path(memcpy(s->base.path, s->path, sizeof s->path), base->address.text);
     if (st != 0) return st;
     s->named = folder[0];
     s->folder = s->bell = s->timer = OS_NONE;
@@ -896,16 +904,25 @@ static int file_listen(ipcio_server *base)
     return st;
 }
 
+/* Descriptors are kept for a client before it is taken from the queue. */
+static int reserve(const file_server *s, file_conn *c)
+{
+    int st = 0;
+    for (int i = 0; i < FDS && st == 0; i++) st = os_folder_open(s->folder, ".", &c->fd[i]);
+    return st;
+}
+
 /* Takes a client into its connection, whose folder it has shown.  MISSING: that is none. */
 static int join(const file_server *s, file_conn *c)
 {
+    close_folder(c); /* what was reserved */
     char record[FILE_NUMBER + 2];
     int64_t owner, time;
     file_record client;
     number_name(record, CLIENT, 0);
-    int st = os_folder_open(s->folder, c->name, &c->folder);
-    if (st == 0) st = os_folder_about(c->folder, ".", &owner, &time);
-    if (st == 0) st = owner == s->owner ? get_record(c->folder, record, &client) : IPCIO_MISSING;
+    int st = os_folder_open(s->folder, c->name, &c->fd[FOLDER]);
+    if (st == 0) st = os_folder_about(c->fd[FOLDER], ".", &owner, &time);
+    if (st == 0) st = owner == s->owner ? get_record(c->fd[FOLDER], record, &client) : IPCIO_MISSING;
     if (st == 0) {
         c->here = memcmp(client.place, s->record.place, OS_PLACE) == 0;
         c->own = s->record;
@@ -913,7 +930,7 @@ static int join(const file_server *s, file_conn *c)
     }
     if (st == 0) st = take_side(c);
     if (st != 0) close_folder(c);
-    return st == IPCIO_NOMEMORY || st == IPCIO_SYSTEM ? st : st == 0 ? 0 : IPCIO_MISSING;
+    return st == IPCIO_PROTOCOL || st == IPCIO_EXISTS ? IPCIO_MISSING : st;
 }
 
 static void keep_next(const char *name, void *context)
@@ -950,18 +967,14 @@ static int accept_waiting(file_server *s, file_conn *c)
     }
     if (st != 0) return st;
     s->pause = 0; /* where one is there are more */
-    begin(c, SERVER, OS_NONE);
     memcpy(c->name, s->found, FILE_NAME_SIZE);
     st = join(s, c);
     if (st == IPCIO_NOMEMORY || st == IPCIO_SYSTEM) return ipcio__fail_os(st, "%s: cannot accept", s->base.base.address.text);
     memcpy(s->passed, s->found, FILE_NAME_SIZE);
-    if (st == 0) {
-        set_waiting(c->name, false);
-        (void)os_folder_rename(s->folder, s->found, c->name);
-        return 0;
-    }
-    file_close(&c->stream.conn); /* it has gone, or is somebody else's */
-    return IPCIO_WANT_READ;
+    if (st != 0) return IPCIO_WANT_READ; /* it has gone, or is somebody else's */
+    set_waiting(c->name, false);
+    (void)os_folder_rename(s->folder, s->found, c->name);
+    return 0;
 }
 
 static int file_accept(ipcio_server *base, ipcio_conn *conn)
@@ -975,12 +988,18 @@ static int file_accept(ipcio_server *base, ipcio_conn *conn)
         s->touched = now;
         (void)os_folder_touch(s->folder, FILE_LOCK);
     }
-    int st = s->record.bell ? os_accept(s->bell, &fd) : IPCIO_WANT_READ;
-    if (st < 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
-    if (st > 0) return looks ? accept_waiting(s, c) : st;
-    begin(c, SERVER, fd);
-    c->server = s;
-    return 0;
+    begin(c, SERVER);
+    int st = reserve(s, c);
+    if (st == 0) st = s->record.bell ? os_accept(s->bell, &fd) : IPCIO_WANT_READ;
+    if (st < 0) (void)ipcio__fail_os(st, "%s: cannot accept", base->address.text);
+    if (st == 0) {
+        add_bell(c, fd);
+        c->server = s;
+    } else if (st > 0 && looks) {
+        st = accept_waiting(s, c);
+    }
+    if (st != 0) close_folder(c);
+    return st;
 }
 
 /* The client cannot be used; reading says why. */
@@ -1000,16 +1019,16 @@ static int file_greeted(ipcio_conn *base)
         size_t got;
         int st = os_receive(c->stream.fd, &(os_piece){c->name + c->introduced, FILE_NAME_SIZE - c->introduced}, 1, &got);
         if (st > 0) return st;
-        if (st < 0) return not_greeted(c, IPCIO_CLOSED, "the peer has closed the connection");
+        if (st == IPCIO_CLOSED) return not_greeted(c, st, "the peer has closed the connection");
+        if (st < 0) return ipcio__fail_os(IPCIO_FULL, "%s: cannot hear a client", base->base.text);
         c->introduced += got;
     }
     if (c->server) {
         if (c->name[FILE_NAME_SIZE - 1] || !is_connection(c->name)) return not_greeted(c, IPCIO_PROTOCOL, strange);
         int st = join(c->server, c);
         if (st == IPCIO_MISSING) return not_greeted(c, IPCIO_PROTOCOL, strange);
-        if (st != 0)
-            return ipcio__fail_os(st == IPCIO_NOMEMORY ? st : IPCIO_FULL, "%s: cannot open a client's folder",
-                                  base->base.text);
+        if (st == IPCIO_NOMEMORY) return ipcio__fail(st, "%s: no memory for a client", base->base.text);
+        if (st != 0) return not_greeted(c, st, "the connection's folder cannot be used");
         c->server = NULL;
     }
     return stream_greeted(base);
@@ -1019,7 +1038,7 @@ static int file_greeted(ipcio_conn *base)
 static os_fd file_write_fd(ipcio_conn *base)
 {
     const file_conn *c = conn_of(base);
-    return c->bell ? base->base.side[IPCIO_WANT_WRITE].fd : c->always;
+    return c->bell ? base->base.side[IPCIO_WANT_WRITE].fd : c->fd[ALWAYS];
 }
 
 const transport transport_file = {
