@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""Checks the ring and its sleeping and waking in every order of steps: see model.c.
+
+run.py [--cc COMMAND] [--full] [--only MUTANT]     '' for none of the mutants
+
+First the code as it is, scaled down, which must hold in every scenario; with --full for more rounds of each, as far as
+the memory goes.  Then changed for the worse, line by line: the model must find each of these errors, or it would not
+find any.
+"""
+
+import argparse
+import pathlib
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+MEMORY = 1 << 30  # bytes, for one search
+
+# What makes the rings small enough, and the repetitions few: the constants of shm.c, and how long it spins.
+CONSTANTS = {"PAGE": 1024, "GROW": 2, "CALM": 3, "WIDE": 24, "STEP": 16, "LEAP": 64, "SILENCE": 0}
+REPETITIONS = [("shm.c", "if (i < 4096 ||", "if (i < 1 ||"), ("shm.c", " || ++c->out.unheard % 4 != 0", "")]
+
+# What is changed, the scenario that shows it, the file, its text, the text instead.
+MUTANTS = {
+    "the head is published without a barrier": (
+        "stream",
+        "ring.c",
+        "atomic_exchange_explicit(&w->words->head, place(w, w->at + n), memory_order_seq_cst);",
+        "atomic_store_explicit(&w->words->head, place(w, w->at + n), memory_order_release);",
+    ),
+    "the tail is published without a barrier": (
+        "reader that stops",
+        "ring.c",
+        "atomic_exchange_explicit(&r->words->tail, upto, memory_order_seq_cst);",
+        "atomic_store_explicit(&r->words->tail, upto, memory_order_release);",
+    ),
+    "more of a frame is shown than was copied": (
+        "pieces of what is being written",
+        "ring.c",
+        "w->at + 1 + bytes / RING_UNIT",
+        "w->at + 2 + bytes / RING_UNIT",
+    ),
+    "who goes to sleep says so without a barrier": (
+        "stream",
+        "shm.c",
+        "atomic_fetch_or_explicit(mine(c), want == IPCIO_WANT_READ ? SLEEPS : WAITS, memory_order_seq_cst);",
+        "atomic_store_explicit(mine(c), *mine(c) | (want == IPCIO_WANT_READ ? SLEEPS : WAITS), memory_order_release);",
+    ),
+    "who goes to sleep does not look again": (
+        "stream",
+        "shm.c",
+        "SLEEPS : WAITS, memory_order_seq_cst);\n    return news(c, want);",
+        "SLEEPS : WAITS, memory_order_seq_cst);\n    return false;",
+    ),
+    "the bell is not rung": ("stream", "shm.c", "closed(c) : wake_reader(c);", "closed(c) : 0;"),
+    "the sleeper's flag is cleared after the bell": (
+        "stream",
+        "shm.c",
+        "atomic_fetch_and_explicit(theirs(c), ~(uint32_t)SLEEPS, memory_order_relaxed);\n"
+        "    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)\n"
+        "        st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);\n",
+        "st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);\n"
+        "    atomic_fetch_and_explicit(theirs(c), ~(uint32_t)SLEEPS, memory_order_relaxed);\n",
+    ),
+    "the socket is not emptied when there is room": (
+        "reader that stops",
+        "shm.c",
+        "~(uint32_t)WAITS, memory_order_relaxed);\n    drain(c);",
+        "~(uint32_t)WAITS, memory_order_relaxed);",
+    ),
+    "room is kept back when the ring is empty": (
+        "room for a long message",
+        "shm.c",
+        "        release(c, true);\n        return IPCIO_WANT_READ;",
+        "        return IPCIO_WANT_READ;",
+    ),
+    "an epoch may reach into the message that is held": (
+        "conversation, two by two",
+        "ring.c",
+        "new_epoch(w, w->last_offset);",
+        "new_epoch(w, w->size[w->segment]);",
+    ),
+    "an epoch begins though the reader has not seen all": (
+        "conversation",
+        "ring.c",
+        "if (ring_all_seen(w, seen) && ",
+        "if (",
+    ),
+    "the reader does not go to the front for a new epoch": (
+        "conversation",
+        "ring.c",
+        "r->segment = segment;\n    r->offset = r->expected = 0;",
+        "r->segment = segment;",
+    ),
+    "the ring moves without saying so": ("stream that grows", "ring.c", ".length = segment + 1});", ".length = 0});"),
+    "the reader is told as one who has read what it looks at": (
+        "stream",
+        "ring.c",
+        "uint32_t published = (there(r) - 1) * RING_UNIT;",
+        "uint32_t published = there(r) * RING_UNIT;",
+    ),
+    "a frame that is whole at the last look is waited for": (
+        "conversation",
+        "shm.c",
+        " || f->here >= bytes) {",
+        ") {",
+    ),
+    "the ring grows again where the reader still looks": (
+        "growing twice",
+        "shm.c",
+        " (c->out.left && !ring_past(w)) ||",
+        "",
+    ),
+    "the end is told before a last look": (
+        "closing writer",
+        "shm.c",
+        "st = ring_look(&c->in.ring, &c->in.frame); /* it may have written just before */",
+        "",
+    ),
+    "the end is told in a frame before a last look": (
+        "killed writer of long messages",
+        "shm.c",
+        "if (ring_look_again(&c->in.ring, f) < 0 || f->here < bytes)\n",
+        "",
+    ),
+    "the larger segment is given back while the reader looks at it": (
+        "growing twice",
+        "shm.c",
+        "        if (!ring_past(w)) return;\n",
+        "",
+    ),
+}
+
+
+def change(texts, file, old, new):
+    """Returns the texts with this one changed."""
+    if texts[file].count(old) != 1:
+        sys.exit(f"{file} has not once, but {texts[file].count(old)} times: {old!r}")
+    return {**texts, file: texts[file].replace(old, new)}
+
+
+def scaled():
+    """Returns the texts of the files, with small rings and few repetitions."""
+    texts = {name: (SOURCE / "core/src/channel" / name).read_text() for name in ("ring.c", "shm.c")}
+    for name, value in CONSTANTS.items():
+        texts["shm.c"], n = re.subn(rf"\b{name} = \d+", f"{name} = {value}", texts["shm.c"])
+        if n != 1:
+            sys.exit(f"shm.c defines {name} {n} times, not once")
+    for repetition in REPETITIONS:
+        texts = change(texts, *repetition)
+    return texts
+
+
+def run(cc, texts, *arguments):
+    """Returns the status of the model of these texts, and what it printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in texts.items():
+            pathlib.Path(folder, name).write_text(text)
+        program = f"{folder}/model"
+        subprocess.run(
+            # What shm.c names of the rest of the library is not called here, and not linked.
+            [*cc.split(), "-std=gnu11", "-O1", "-w", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-fno-pie", "-no-pie",
+             f"-I{folder}", f"-I{SOURCE}/core/src", f"-I{SOURCE}/core/include", f"{SOURCE}/tests/model/model.c",
+             "-Wl,--unresolved-symbols=ignore-all", "-o", program],
+            check=True,
+        )  # fmt: skip
+        limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        done = subprocess.run([program, *arguments], stdout=subprocess.PIPE, text=True, preexec_fn=limit)
+        return done.returncode, done.stdout
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cc", default="cc")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--only")
+    arguments = parser.parse_args()
+    texts = scaled()
+    changed = {what: (scenario, change(texts, *how)) for what, (scenario, *how) in MUTANTS.items()}
+    wrong = 0
+    if not arguments.only:
+        status, printed = run(arguments.cc, texts, "0")
+        print(printed, end="", flush=True)
+        wrong += status != 0
+    for what, (scenario, mutant) in changed.items():
+        if arguments.only not in (None, what):
+            continue
+        status, printed = run(arguments.cc, mutant, "0", scenario)
+        first = printed.partition("\n")[0] or f"ended with {status}"
+        print(f"{'found' if status == 1 else 'NOT FOUND'}: {what} ({first})", flush=True)
+        if arguments.only:
+            print(printed)
+        wrong += status != 1
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
