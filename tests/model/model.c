@@ -118,13 +118,15 @@ static const struct scenario {
     {"conversation", {"(wr)", "(rw)"}, 6},
     {"conversation, event loops", {"(wr)", "(rw)"}, 4, .grows = true, .loop = true},
     {"conversation, two by two", {"(wwr)", "(rrw)"}, 3},
-    {"conversation, reserved", {"(uvr)", "(rv)"}, 4, {40, 7, 16}, .grows = true},
+    {"conversation, reserved", {"(uvr)", "(rv)"}, 4, {40, 7, 16, 1}, .grows = true},
     {"growing twice", {"wwwww(wr)www", "rrrrr(rw)rrr"}, 3, {16, 7, 1}, .grows = true, .signals = 1},
     {"streams both ways", {"(w)", "(w)", "(r)", "(r)"}, 1},
     {"closing writer", {"(w)c", "R"}, 4, .closes = true},
+    {"closing while it is read", {"(w)c", "R"}, 2, {50, 80}, .ring = 16 * RING_UNIT, .closes = true},
     {"closing reader", {"ww(w)", "(r)c"}, 3, .closes = true},
     {"killed writer", {"(w)", "R"}, 3, .dies = WRITER},
     {"killed writer of long messages", {"(w)", "R"}, 2, {80, 1, 50}, .dies = WRITER},
+    {"killed while it is read", {"(w)", "R"}, 3, {50, 80, 7}, .ring = 16 * RING_UNIT, .dies = WRITER},
     {"killed reader", {"(w)", "(r)"}, 5, .dies = READER},
     {"killed while it answers", {"(wr)", "(rw)"}, 3, .dies = READER},
 }, *scenario;
@@ -207,11 +209,10 @@ static uint32_t model_change(volatile void *word, enum change how, uint32_t valu
     return before;
 }
 
-/* Bytes in the shared memory may be looked at late.  They are written as early as can be: the others see the head after
- * them in any case. */
+/* A system's processor may look at bytes, or write them, late. */
 static void *model_copy(void *to, const void *from, size_t n)
 {
-    if (shared(from)) point("copies", from);
+    if (shared(from) || shared(to)) point("copies", shared(from) ? from : to);
     return memcpy(to, from, n);
 }
 

@@ -121,13 +121,13 @@ MUTANTS = {
         "",
     ),
     "the end is told in a frame before a last look": (
-        "killed writer of long messages",
+        "closing while it is read",
         "shm.c",
         "if (ring_look_again(&c->in.ring, f) < 0 || f->here < bytes)\n",
         "",
     ),
     "the larger segment is given back while the reader looks at it": (
-        "growing twice",
+        "conversation, reserved",
         "shm.c",
         "        if (!ring_past(w)) return;\n",
         "",
