@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Checks the ring and its sleeping and waking in every order of steps: see model.c.
 
-run.py [--cc COMMAND] [--full] [--only MUTANT]     '' for none of the mutants
+run.py [--cc COMMAND] [--rounds MORE] [--only MUTANT]     '' for none of the mutants
 
-First the code as it is, scaled down, which must hold in every scenario; with --full for more rounds of each, as far as
-the memory goes.  Then changed for the worse, line by line: the model must find each of these errors, or it would not
+First the code as it is, scaled down, which must hold in every scenario; MORE: for so many more rounds, as far as the
+memory goes.  Then changed for the worse, line by line: the model must find each of these errors, or it would not
 find any.
 """
 
@@ -17,7 +17,7 @@ import sys
 import tempfile
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
-MEMORY = 1 << 30  # bytes, for one search
+MEMORY = 1 << 30  # bytes
 
 # What makes the rings small enough, and the repetitions few: the constants of shm.c, and how long it spins.
 CONSTANTS = {"PAGE": 1024, "GROW": 2, "CALM": 3, "WIDE": 24, "STEP": 16, "LEAP": 64, "SILENCE": 0}
@@ -167,23 +167,24 @@ def run(cc, texts, *arguments):
              "-Wl,--unresolved-symbols=ignore-all", "-o", program],
             check=True,
         )  # fmt: skip
-        limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        done = subprocess.run([program, *arguments], stdout=subprocess.PIPE, text=True, preexec_fn=limit)
+        done = subprocess.run([program, *arguments], stdout=subprocess.PIPE, text=True)
         return done.returncode, done.stdout
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--cc", default="cc")
-    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--rounds", default="0")
     parser.add_argument("--only")
     arguments = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     texts = scaled()
     changed = {what: (scenario, change(texts, *how)) for what, (scenario, *how) in MUTANTS.items()}
-    wrong = 0
+    states = wrong = found = 0
     if not arguments.only:
-        status, printed = run(arguments.cc, texts, "0")
+        status, printed = run(arguments.cc, texts, arguments.rounds)
         print(printed, end="", flush=True)
+        states = sum(map(int, re.findall(r": (\d+) states", printed)))
         wrong += status != 0
     for what, (scenario, mutant) in changed.items():
         if arguments.only not in (None, what):
@@ -193,7 +194,9 @@ def main():
         print(f"{'found' if status == 1 else 'NOT FOUND'}: {what} ({first})", flush=True)
         if arguments.only:
             print(printed)
+        found += status == 1
         wrong += status != 1
+    print(f"model: {states} states; {found} errors put into the source were found, {wrong} things went wrong")
     return 1 if wrong else 0
 
 
