@@ -1480,6 +1480,11 @@ static void test_tight_memory_group(void **state)
         }
         FAILS(CLOSED, st);
         print_message("%s: %zu of %d messages\n", told ? "told" : "not told", got, STREAMED);
+        if (told) { /* and it was not asked again for each message, which costs a millisecond */
+            long refused_pages = number_in(text_of("%s/memory.failcnt", group));
+            print_message("refused %ld times\n", refused_pages);
+            assert_in_range(refused_pages, 1, 10 * STREAMED);
+        }
         status = reap(client);
         if (!told && WIFSIGNALED(status)) {
             assert_int_equal(WTERMSIG(status), SIGKILL);

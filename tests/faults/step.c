@@ -1,5 +1,5 @@
-/* step.c - one side is killed, or stopped, after each instruction of a send and of a receive, most of which make no system
- * call over shared memory.  The other side has all that was published, whole and in order, and is then told of the end
+/* step.c - one side is killed, or stopped, after each instruction of a send and of a receive over shared memory, most of
+ * which make no system call.  The other side has all that was published, whole and in order, and is then told of the end
  * at once; when the victim was only stopped, its calls time out meanwhile and nothing is lost. */
 #define RUNS_OVER(scheme) (strcmp(scheme, "shm") == 0)
 #include "trace.h"
@@ -248,8 +248,9 @@ static void step_through(bool kills)
         }
         assert_true(places > 0);
         if (kills)
-            one_line("killed at %ld instructions of %s, %d of them after all was published and before it returned: the other "
-                     "told each time, at the latest after %.1f ms", places, acts[i].name, unreturned, (double)longest / 1e6);
+            one_line("killed at %ld instructions of %s, %d of them after all was published and before it returned: "
+                     "the other told each time, at the latest after %.1f ms",
+                     places, acts[i].name, unreturned, (double)longest / 1e6);
         else
             one_line("stopped at %ld instructions of %s: nothing lost", places, acts[i].name);
     }

@@ -23,6 +23,7 @@ enum {
     CALM = 1000,          /* and back after so many short messages that were read one by one */
     STEP = 4096,          /* bytes of a long frame that are copied and shown at once, while the reader waits; */
     LEAP = 1 << 14,       /* of longer ones than this, these */
+    POVERTY = 1000000000, /* nanoseconds until memory that was refused is asked for again */
     LOOKS = 16,           /* for a message, between two for the peer's end */
     SILENCE = 4000000,    /* nanoseconds, after which one looks whether a peer that tells nothing lives */
     PACE_LEAST = 32,      /* pauses before a reader of a stream looks again, */
@@ -83,6 +84,7 @@ typedef struct {
         bool starved;   /* WANT_WRITE was answered last */
         unsigned full;  /* how many times there was no room, or not as much as is good, */
         int64_t since;  /* from then on */
+        int64_t poor;   /* there was no memory for the larger segment, which is not tried again before */
         unsigned calm;  /* short frames in a row that the larger segment held for nothing */
         bool left;      /* it is not used any more, but the reader may still look at its last frame */
         uint32_t heard; /* `theirs` when it wrote last */
@@ -443,10 +445,13 @@ static bool grow(shm_conn *c)
 {
     ring_writer *w = &c->out.ring;
     size_t at = large_at(c->me, w->size[0], w->size[1]);
-    if (w->segment == 1 || w->size[1] == 0 || (c->out.left && !ring_past(w)) ||
-        os_memory_reserve(c->memory, at, w->size[1]) != 0 || map_large(c, c->me, &w->memory[1]) != 0 ||
-        !ring_move(w, 1))
+    int64_t now = os_now_coarse();
+    if (w->segment == 1 || w->size[1] == 0 || (c->out.left && !ring_past(w)) || now < c->out.poor) return false;
+    if (os_memory_reserve(c->memory, at, w->size[1]) != 0) {
+        c->out.poor = now + POVERTY;
         return false;
+    }
+    if (map_large(c, c->me, &w->memory[1]) != 0 || !ring_move(w, 1)) return false;
     c->out.left = false;
     return true;
 }
