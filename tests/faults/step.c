@@ -1,10 +1,10 @@
-/* step.c - one side is killed, or stopped, after each instruction of a send and of a receive over shared memory, most of
- * which make no system call.  The other side has all that was published, whole and in order, and is then told of the end
- * at once; when the victim was only stopped, its calls time out meanwhile and nothing is lost. */
+/* step.c - one side is killed, or stopped, after each instruction of a send and of a receive over shared memory, most
+ * of which make no system call.  The other side has all that was published, whole and in order, and is then told of the
+ * end at once; when the victim was only stopped, its calls time out meanwhile and nothing is lost. */
 #define RUNS_OVER(scheme) (strcmp(scheme, "shm") == 0)
 #include "trace.h"
 
-/* A longer copy than LONG's frames, of a quarter of such a small ring, would be one instruction that stops at each byte. */
+/* A longer copy than of LONG's frames, of a quarter of a small ring, is one instruction that stops at each byte. */
 enum { WARM_UP = 4, WORDS = 20, LONG = 3000, LARGER = 100000 };
 
 /* What the victim does under trace, and before and after it. */
@@ -227,7 +227,7 @@ static bool play(void)
     }
     alarm(0);
     assert_in_range(atomic_load(&scene->received), atomic_load(&scene->sent), scene->act->writes);
-    unreturned += atomic_load(&scene->received) - atomic_load(&scene->sent);
+    if (reached) unreturned += atomic_load(&scene->received) - atomic_load(&scene->sent);
     return reached;
 }
 
