@@ -39,7 +39,7 @@ typedef struct {
 typedef struct {
     rendezvous_server base;
     file_record record;
-    os_fd folder, bell, timer;
+    os_fd folder, bell, timer, set; /* the set is of the bell and the timer */
     bool named;           /* the folder is in ipcio's own */
     char path[RENDEZVOUS_PATH];
     int64_t owner, pause, touched;
@@ -831,27 +831,26 @@ static bool served_elsewhere(const file_server *s, int64_t now, int64_t touched)
 static int open_listener(file_server *s)
 {
     os_fd *listener = &s->base.base.listener;
-    s->bell = rendezvous_bind(&s->base, s->named) == 0 ? *listener : OS_NONE;
-    s->record.bell = s->bell != OS_NONE;
+    s->record.bell = rendezvous_bind(&s->base, s->named) == 0;
+    if (s->record.bell) s->bell = *listener;
     if (s->named && s->record.bell) return 0;
-    *listener = OS_NONE;
     process_lock();
     int st = os_timer_new(&s->timer);
-    if (st == 0) st = os_set_new(listener);
+    if (st == 0) st = os_set_new(&s->set);
     process_unlock();
-    if (st == 0) st = os_set_put(*listener, s->timer, IPCIO_WANT_READ, NULL);
-    if (st == 0 && s->record.bell) st = os_set_put(*listener, s->bell, IPCIO_WANT_READ, NULL);
+    if (st == 0) st = os_set_put(s->set, s->timer, IPCIO_WANT_READ, NULL);
+    if (st == 0 && s->record.bell) st = os_set_put(s->set, s->bell, IPCIO_WANT_READ, NULL);
     if (st == 0) st = os_folder_put(s->folder, "ipcio.new", FILE_SERVER, &s->record, sizeof s->record, false);
-    if (st == 0) os_timer_set(s->timer, 0);
-    return st;
+    if (st != 0) return st;
+    os_timer_set(s->timer, 0);
+    *listener = s->set;
+    return 0;
 }
 
 static void close_looking(file_server *s)
 {
-    if (s->timer == OS_NONE) return;
     os_close(s->timer);
-    os_close(s->base.base.listener);
-    s->timer = OS_NONE;
+    os_close(s->set);
     s->base.base.listener = s->bell;
 }
 
@@ -882,7 +881,7 @@ static int file_listen(ipcio_server *base)
     if (st == 0) st = bell_path(memcpy(s->base.path, s->path, sizeof s->path), base->address.text);
     if (st != 0) return st;
     s->named = folder[0];
-    s->folder = s->bell = s->timer = OS_NONE;
+    s->folder = s->bell = s->timer = s->set = OS_NONE;
     if (s->named) (void)os_list(folder, sweep_name, folder);
     if ((st = take_name(s)) != 0) return st;
     s->record = (file_record){.magic = FILE_MAGIC_RECORD, .lease = lease_of(&base->options), .limit = base->options.limit};
