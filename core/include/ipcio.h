@@ -38,6 +38,8 @@
  *  closed with the handle.  After INVALID it still belongs to the caller.  A pair of connected ones speaks ipcio when
  *  both ends are adopted.
  *
+ *  file:///path is a folder that is there, file://name one in ipcio's own: see FILES.
+ *
  *  fifo:///path is a FIFO, to meet programs that know nothing of ipcio: a stream of one direction.  See FIFO.
  *
  *  option      value                    default    meaning
@@ -54,6 +56,7 @@
  *  access      user, all                user       tcp, udp, listening: which users of this machine may connect (root
  *                                                  always may).  Who listens beyond 127.0.0.1 admits all other
  *                                                  machines
+ *  durable     0, 1                     0          file: 1: a message is on the disk before its write returns
  *  direction   read, write              write      fifo, connecting: what this side does
  *  interface   a name                              udp: the network interface where a group is meant, such as lo
  *  ttl         1 to 255                 1          udp: how many networks a datagram to a group may see
@@ -73,6 +76,13 @@
  *  In `line` and `raw` nothing that was sent can be taken back, and no late answer be told from the next: a call that
  *  fails after its message was sent, and a write given up half way, close the connection.  Over tcp a client that wrote
  *  and left before accept is turned away: the system no longer tells whose it was, and access=all admits it.
+ *
+ * FILES
+ *  Over file messages are files in a folder that both sides reach, maybe from two hosts or containers.  Where both see it
+ *  by one kernel they wake each other; elsewhere they look, from every 0.2 ms to every 100 ms.  A peer elsewhere counts as
+ *  dead after twice keepalive without a sign.  At most some 4 MiB are unread, then writing waits.  Only clients of the
+ *  user who made the server's files are let in.  The names ipcio.* and ipcio-c* in the folder are ipcio's, other files
+ *  stay.  ORPHANED: the folder was removed; who only reads learns that when it writes, or the peer has gone.
  *
  * FIFO
  *  Who listens reads: ipcio_listen makes the FIFO, for this user alone, or uses the one that is there.  What ipcio did
