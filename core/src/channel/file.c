@@ -617,7 +617,7 @@ static void file_close(ipcio_conn *base)
 {
     file_conn *c = conn_of(base);
     bool locked = false;
-    if (c->open && c->fd[FOLDER] != OS_NONE) {
+    if (c->open && c->path && c->fd[FOLDER] != OS_NONE) { /* without a path it was never in the folder */
         (void)os_folder_unlink(c->fd[FOLDER], life_name[c->me]);
         if (atomic_load(&c->gone) || !peer_lives(c, &locked, 0)) remove_all(c);
     }
