@@ -52,6 +52,11 @@
 #else
 #define SANITIZED 0
 #endif
+#if defined(__SANITIZE_THREAD__) || HAS_FEATURE(thread_sanitizer)
+#define THREAD_SANITIZED 1
+#else
+#define THREAD_SANITIZED 0
+#endif
 
 #define LONG_MS 30000   /* nothing that works takes so long */
 #define AT_ONCE_MS 2000 /* "at once", on a machine that is busy with other tests */
@@ -293,10 +298,18 @@ static inline void finish(struct child *child)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* Ends an echo server, which then has freed everything. */
+/* Ends a server that serves until then; it has freed everything.  gcc's thread sanitizer holds a signal that comes just
+ * before ppoll back until that returns, so there it is sent until it was noticed. */
 static inline void stop(struct child *child)
 {
-    kill(child->pid, SIGTERM);
+    siginfo_t ended = {0};
+    do {
+        kill(child->pid, SIGTERM);
+        for (int ms = 0; THREAD_SANITIZED && ms < 1000 && ended.si_pid == 0; ms++) {
+            CHECK(waitid(P_PID, (id_t)child->pid, &ended, WEXITED | WNOWAIT | WNOHANG) == 0);
+            poll(NULL, 0, 1);
+        }
+    } while (THREAD_SANITIZED && ended.si_pid == 0);
     finish(child);
 }
 
@@ -306,7 +319,6 @@ static inline void kill9(struct child *child)
     reap(child);
 }
 
-/* The role "echo" ADDRESS [OPTIONS]: a server that answers each message with itself until stop(). */
 static ipcio_server *echo_server;
 
 static inline void on_term(int signal)
@@ -321,15 +333,23 @@ static inline int echo_handler(void *context, ipcio_conn *conn, const void *requ
     return ipcio_write(conn, request, size, LONG_MS);
 }
 
-static inline int echo_role(char **arguments)
+/* In a role: answers until stop().  Tells the test first that it is `ready`; NULL: its address. */
+static inline int serve_until_stop(const char *address, const char *options, ipcio_handler *handler, const char *ready)
 {
     struct sigaction action = {.sa_handler = on_term};
-    OK(ipcio_listen(arguments[0], arguments[1], &echo_server));
+    OK(ipcio_listen(address, options, &echo_server));
     sigaction(SIGTERM, &action, NULL);
-    tell("ready");
-    OK(ipcio_serve(echo_server, echo_handler, NULL));
+    tell(ready != NULL ? ready : ipcio_server_address(echo_server));
+    OK(ipcio_serve(echo_server, handler, NULL));
+    signal(SIGTERM, SIG_IGN);
     ipcio_server_free(echo_server);
     return 0;
+}
+
+/* The role "echo" ADDRESS [OPTIONS]: a server that answers each message with itself. */
+static inline int echo_role(char **arguments)
+{
+    return serve_until_stop(arguments[0], arguments[1], echo_handler, "ready");
 }
 
 static inline struct child *start_echo(const char *address)

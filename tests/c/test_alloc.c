@@ -101,13 +101,7 @@ static int counting(void *context, ipcio_conn *conn, const void *request, size_t
 
 static int counter_role(char **arguments)
 {
-    struct sigaction action = {.sa_handler = on_term};
-    OK(ipcio_listen(arguments[0], NULL, &echo_server));
-    sigaction(SIGTERM, &action, NULL);
-    tell("ready");
-    OK(ipcio_serve(echo_server, counting, NULL));
-    ipcio_server_free(echo_server);
-    return 0;
+    return serve_until_stop(arguments[0], NULL, counting, "ready");
 }
 
 static long ask_count(ipcio_conn *conn)

@@ -86,13 +86,7 @@ static int work(void *context, ipcio_conn *conn, const void *request, size_t siz
 
 static int worker_role(char **arguments)
 {
-    struct sigaction action = {.sa_handler = on_term};
-    OK(ipcio_listen(arguments[0], FILES, &echo_server));
-    sigaction(SIGTERM, &action, NULL);
-    tell("ready");
-    OK(ipcio_serve(echo_server, work, NULL));
-    ipcio_server_free(echo_server);
-    return 0;
+    return serve_until_stop(arguments[0], FILES, work, "ready");
 }
 
 static struct child *start_worker(const char *address)

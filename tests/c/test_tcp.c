@@ -11,14 +11,8 @@
 /* "server" USER FOLDER ADDRESS OPTIONS: says its address, then answers each message with itself until stop(). */
 static int server_role(char **arguments)
 {
-    struct sigaction action = {.sa_handler = on_term};
     become(arguments[0], arguments[1]);
-    OK(ipcio_listen(arguments[2], arguments[3], &echo_server));
-    sigaction(SIGTERM, &action, NULL);
-    tell(ipcio_server_address(echo_server));
-    OK(ipcio_serve(echo_server, echo_handler, NULL));
-    ipcio_server_free(echo_server);
-    return 0;
+    return serve_until_stop(arguments[2], arguments[3], echo_handler, NULL);
 }
 
 /* "later" USER FOLDER OPTIONS: accepts only when it is told to, and says what came. */

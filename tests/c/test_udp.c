@@ -10,14 +10,8 @@ enum { LONGEST = 65507 - 24 };
 /* "server" USER FOLDER ADDRESS OPTIONS: says its address, then answers each message with itself until stop(). */
 static int server_role(char **arguments)
 {
-    struct sigaction action = {.sa_handler = on_term};
     become(arguments[0], arguments[1]);
-    OK(ipcio_listen(arguments[2], arguments[3], &echo_server));
-    sigaction(SIGTERM, &action, NULL);
-    tell(ipcio_server_address(echo_server));
-    OK(ipcio_serve(echo_server, echo_handler, NULL));
-    ipcio_server_free(echo_server);
-    return 0;
+    return serve_until_stop(arguments[2], arguments[3], echo_handler, NULL);
 }
 
 /* "hear" USER FOLDER OPTIONS: says its address, then each message that came, until it is killed. */
@@ -76,14 +70,8 @@ static int member_handler(void *context, ipcio_conn *conn, const void *request, 
 
 static int member_role(char **arguments)
 {
-    struct sigaction action = {.sa_handler = on_term};
     answer_of_member = arguments[1];
-    OK(ipcio_listen(arguments[0], "interface=lo", &echo_server));
-    sigaction(SIGTERM, &action, NULL);
-    tell(ipcio_server_address(echo_server));
-    OK(ipcio_serve(echo_server, member_handler, NULL));
-    ipcio_server_free(echo_server);
-    return 0;
+    return serve_until_stop(arguments[0], "interface=lo", member_handler, NULL);
 }
 
 static const struct role roles[] = {{"server", server_role}, {"hear", hear_role},     {"say", say_role},

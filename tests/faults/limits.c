@@ -141,6 +141,7 @@ static int poor_role(char **arguments)
     setrlimit(RLIMIT_NOFILE, &low);
     tell("ready");
     OK(ipcio_serve(poor, echo_handler, NULL));
+    signal(SIGTERM, SIG_IGN);
     ipcio_server_free(poor);
     return 0;
 }

@@ -56,8 +56,7 @@ static void test_storm(void **state)
         server = forked(server_in_storm, NULL);
         finish(client);
         until_serving(server);
-        kill(server->pid, SIGTERM);
-        finish(server);
+        stop(server);
         assert_true(atomic_load(caught) > rounds);
         all += atomic_load(caught);
     }
@@ -170,6 +169,7 @@ static void answering(void *context)
     OK(ipcio_listen(scene->address, NULL, &surviving));
     sigaction(SIGTERM, &action, NULL);
     OK(ipcio_serve(surviving, answer_much, NULL));
+    signal(SIGTERM, SIG_IGN);
     ipcio_server_free(surviving);
     is_default();
 }
@@ -191,8 +191,7 @@ static void test_nobody_dies_of_a_broken_pipe(void **state)
     atomic_store(caught, 0);
     while (atomic_load(caught) < 20) /* of a client that died early tcp may show nothing */
         assert_int_equal(reap(forked(mortal_client, NULL)), SIGKILL);
-    kill(server->pid, SIGTERM);
-    finish(server);
+    stop(server);
     one_line("%d ways of writing to the dead: told each time, SIGPIPE never raised", WAYS + 1);
 }
 

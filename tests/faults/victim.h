@@ -343,6 +343,7 @@ static inline void serve_many(void *context)
         ipcio_conn_free(side.conn);
     }
     FAILS(INTERRUPTED, st);
+    signal(SIGTERM, SIG_IGN);
     ipcio_server_free(surviving);
     CHECK(count_descriptors() == descriptors);
 }
