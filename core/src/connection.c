@@ -33,12 +33,16 @@ static void close_fileno(ipcio_conn *c)
     c->in.epoll = c->in.bell = OS_NONE;
 }
 
-static void show_read_ahead(ipcio_conn *c)
+static IPCIO_RARE void ring_read_ahead(ipcio_conn *c)
 {
     const transport *t = c->transport;
-    if (c->in.epoll == OS_NONE) return;
     if (t->ready(c) || (t->settle && t->settle(c, IPCIO_WANT_READ))) os_bell_ring(c->in.bell);
     else os_bell_clear(c->in.bell);
+}
+
+static inline void show_read_ahead(ipcio_conn *c)
+{
+    if (c->in.epoll != OS_NONE) ring_read_ahead(c);
 }
 
 static int open_fileno(ipcio_conn *c)
@@ -287,6 +291,12 @@ static inline int enter(ipcio_conn *c, int side)
     return spoiled ? ipcio__fail(IPCIO_CLOSED, "%s: %s", c->base.text, spoiled) : not_connected(c);
 }
 
+static inline int enter_for(ipcio_conn *c, int side, int timeout)
+{
+    if (timeout < IPCIO_TRY) return ipcio__fail(IPCIO_INVALID, "%d is not a timeout", timeout);
+    return enter(c, side);
+}
+
 int ipcio_conn_peer(ipcio_conn *c, ipcio_peer *peer)
 {
     if (atomic_load_explicit(&c->base.gate, memory_order_relaxed) & GATE_CLOSED) return handle_not_open(&c->base);
@@ -298,13 +308,15 @@ int ipcio_conn_peer(ipcio_conn *c, ipcio_peer *peer)
 
 /* ------------------------------------------------------------------------------------------ reading */
 
-/* The start of the next message that is for whoever reads. */
-static inline int start(ipcio_conn *c)
+/* The start of the next message that is for whoever reads, or all of it in *data; NULL: nobody wants that. */
+static inline int start(ipcio_conn *c, const void **data)
 {
     message *m = &c->in.m;
+    bool whole = data && c->transport->whole;
     if (c->in.given) end_message(c);
     for (;;) {
-        int st = c->transport->start(c, m);
+        if (data) *data = NULL;
+        int st = whole && c->transport->whole(c, m, data) ? 0 : c->transport->start(c, m);
         if (st != 0) return st;
         if (m->length > c->options.limit) {
             uint64_t length = m->length;
@@ -353,13 +365,13 @@ static inline int read_whole(ipcio_conn *c, const void **data, size_t *size)
     for (;;) {
         int st = 0;
         if (c->in.state == READ_PIECES) return in_pieces(c);
-        if (c->in.state == READ_IDLE) {
-            if ((st = start(c)) != 0) return st;
+        *data = NULL;
+        if (c->in.state == READ_IDLE && (st = start(c, data)) != 0) return st;
+        if (c->in.state == READ_IDLE && !*data) {
             c->in.state = READ_WHOLE;
             c->in.whole.head = c->in.whole.tail = 0;
         }
-        *data = NULL;
-        if (buffer_size(&c->in.whole) == 0) st = c->transport->view(c, data);
+        if (!*data && buffer_size(&c->in.whole) == 0) st = c->transport->view(c, data);
         if (st == 0 && !*data) st = collect(c, data);
         /* What hinders the system for a moment must not cost the message: a repeated read goes on where this one was. */
         if (st != 0 && st != IPCIO_ABORTED && st != IPCIO_CLOSED && st != IPCIO_PROTOCOL) return st;
@@ -386,16 +398,25 @@ static inline int read_message(ipcio_conn *c, const void **data, size_t *size)
     return st;
 }
 
-static int read_step(ipcio_conn *c, const void **data, size_t *size)
+static inline int read_step(ipcio_conn *c, const void **data, size_t *size)
 {
     int st = read_message(c, data, size);
     show_read_ahead(c);
     return st;
 }
 
+static IPCIO_SLOW int read_until(ipcio_conn *c, int timeout, const void **data, size_t *size, int want)
+{
+    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_READ, timeout, want, read_step(c, data, size));
+}
+
 int ipcio_read(ipcio_conn *c, int timeout, const void **data, size_t *size)
 {
-    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_READ, enter(c, IPCIO_WANT_READ), timeout, read_step(c, data, size));
+    int st = enter_for(c, IPCIO_WANT_READ, timeout);
+    if (st != 0) return st;
+    st = read_step(c, data, size);
+    if (st > 0 && timeout != IPCIO_TRY) return read_until(c, timeout, data, size, st);
+    return handle_leave_with(&c->base, IPCIO_WANT_READ, st);
 }
 
 static int take_file(ipcio_conn *c, os_fd *file)
@@ -560,21 +581,29 @@ static inline int write_whole(ipcio_conn *c, const void *data, size_t size, uint
     return st;
 }
 
-static int write_until(ipcio_conn *c, const void *data, size_t size, int timeout, os_fd file)
+static IPCIO_SLOW int write_until(ipcio_conn *c, const void *data, size_t size, int timeout, os_fd file, int want)
 {
-    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_WRITE, enter(c, IPCIO_WANT_WRITE), timeout,
-                        write_whole(c, data, size, 0, file));
+    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_WRITE, timeout, want, write_whole(c, data, size, 0, file));
+}
+
+static inline int write_with(ipcio_conn *c, const void *data, size_t size, int timeout, os_fd file)
+{
+    int st = enter_for(c, IPCIO_WANT_WRITE, timeout);
+    if (st != 0) return st;
+    st = write_whole(c, data, size, 0, file);
+    if (st > 0 && timeout != IPCIO_TRY) return write_until(c, data, size, timeout, file, st);
+    return handle_leave_with(&c->base, IPCIO_WANT_WRITE, st);
 }
 
 int ipcio_write(ipcio_conn *c, const void *data, size_t size, int timeout)
 {
-    return write_until(c, data, size, timeout, OS_NONE);
+    return write_with(c, data, size, timeout, OS_NONE);
 }
 
 int ipcio_send_file(ipcio_conn *c, intptr_t file, const void *data, size_t size, int timeout)
 {
     if (file < 0) return ipcio__fail(IPCIO_INVALID, "%s: %lld is not an open file", c->base.text, (long long)file);
-    return write_until(c, data, size, timeout, file);
+    return write_with(c, data, size, timeout, file);
 }
 
 /* ------------------------------------------------------------------------------------------ calling */
@@ -655,7 +684,7 @@ static int read_piece(ipcio_conn *c, const piece *p)
         if (open || (c->in.state == READ_WHOLE && !converts))
             return ipcio__fail(IPCIO_INVALID, "%s: a message is being read already", c->base.text);
         if (converts) return start_text(c, p->got);
-        if ((st = start(c)) != 0) return st;
+        if ((st = start(c, NULL)) != 0) return st;
         c->in.state = READ_PIECES;
         *p->got = (size_t)c->in.m.length;
         return 0;

@@ -20,7 +20,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 MEMORY = 1 << 30  # bytes
 
 # What makes the rings small enough, and the repetitions few: the constants of shm.c, and how long it spins.
-CONSTANTS = {"PAGE": 1024, "GROW": 2, "CALM": 3, "WIDE": 24, "STEP": 16, "LEAP": 64, "SILENCE": 0}
+CONSTANTS = {"PAGE": 1024, "GROW": 2, "CALM": 3, "WIDE": 24, "STEP": 16, "LEAP": 64, "SILENCE": 0, "STREAM": 1000}
 REPETITIONS = [("shm.c", "if (i < 4096 ||", "if (i < 1 ||"), ("shm.c", " || ++c->out.unheard % 4 != 0", "")]
 
 # What is changed, the scenario that shows it, the file, its text, the text instead.
@@ -28,8 +28,8 @@ MUTANTS = {
     "the head is published without a barrier": (
         "stream",
         "ring.c",
-        "atomic_exchange_explicit(&w->words->head, place(w, w->at + n), memory_order_seq_cst);",
-        "atomic_store_explicit(&w->words->head, place(w, w->at + n), memory_order_release);",
+        "atomic_exchange_explicit(&w->words->head, place(w, at + n), memory_order_seq_cst);",
+        "atomic_store_explicit(&w->words->head, place(w, at + n), memory_order_release);",
     ),
     "the tail is published without a barrier": (
         "reader that stops",
@@ -46,8 +46,8 @@ MUTANTS = {
     "who goes to sleep says so without a barrier": (
         "stream",
         "shm.c",
-        "atomic_fetch_or_explicit(mine(c), want == IPCIO_WANT_READ ? SLEEPS : WAITS, memory_order_seq_cst);",
-        "atomic_store_explicit(mine(c), *mine(c) | (want == IPCIO_WANT_READ ? SLEEPS : WAITS), memory_order_release);",
+        "atomic_fetch_or_explicit(c->mine, want == IPCIO_WANT_READ ? SLEEPS : WAITS, memory_order_seq_cst);",
+        "atomic_store_explicit(c->mine, *c->mine | (want == IPCIO_WANT_READ ? SLEEPS : WAITS), memory_order_release);",
     ),
     "who goes to sleep does not look again": (
         "stream",
@@ -59,11 +59,11 @@ MUTANTS = {
     "the sleeper's flag is cleared after the bell": (
         "stream",
         "shm.c",
-        "atomic_fetch_and_explicit(theirs(c), ~(uint32_t)SLEEPS, memory_order_relaxed);\n"
+        "atomic_fetch_and_explicit(c->others, ~(uint32_t)SLEEPS, memory_order_relaxed);\n"
         "    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)\n"
         "        st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);\n",
         "st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);\n"
-        "    atomic_fetch_and_explicit(theirs(c), ~(uint32_t)SLEEPS, memory_order_relaxed);\n",
+        "    atomic_fetch_and_explicit(c->others, ~(uint32_t)SLEEPS, memory_order_relaxed);\n",
     ),
     "the socket is not emptied when there is room": (
         "reader that stops",
@@ -95,7 +95,7 @@ MUTANTS = {
         "r->segment = segment;\n    r->offset = r->expected = 0;",
         "r->segment = segment;",
     ),
-    "the ring moves without saying so": ("stream that grows", "ring.c", ".length = segment + 1});", ".length = 0});"),
+    "the ring moves without saying so": ("stream that grows", "ring.c", "RING_TURN, segment + 1, 0, 0);", "RING_TURN, 0, 0, 0);"),
     "the reader is told as one who has read what it looks at": (
         "stream",
         "ring.c",

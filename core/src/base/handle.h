@@ -147,26 +147,22 @@ void handle_forget(handle *h);
         }                                                                                                      \
     } while (0)
 
-/* The same for a `step` that is made inside `side`, which `entering` enters, and stays there: a round trip is that much
- * shorter. */
-#define HANDLE_BLOCK_INSIDE(h, side, entering, timeout, step)                                                  \
+/* The same for a `step` that is made inside `side` and stays there, so that a round trip is that much shorter: goes on after
+ * the first one, which wants `want`. */
+#define HANDLE_BLOCK_INSIDE(h, side, timeout, want, step)                                                      \
     do {                                                                                                       \
-        int64_t deadline_ = 0;                                                                                 \
-        if ((timeout) < IPCIO_TRY) return ipcio__fail(IPCIO_INVALID, "%d is not a timeout", (timeout));        \
-        int st_ = (entering);                                                                                  \
-        if (st_ != 0) return st_;                                                                              \
-        for (;;) {                                                                                             \
-            int want_ = (step);                                                                                \
-            if (want_ <= 0 || (timeout) == IPCIO_TRY) return handle_leave_with((h), (side), want_);            \
-            if (deadline_ == 0 && (timeout) != 0) deadline_ = deadline_in(timeout);                            \
-            st_ = (timeout) == 0     ? IPCIO_TIMEOUT                                                           \
-                  : want_ == (side) ? wait_inside((h), want_, deadline_)                                       \
-                                    : ipcio_wait((h), want_, deadline_);                                       \
+        int64_t deadline_ = (timeout) == 0 ? 0 : deadline_in(timeout);                                         \
+        int want_ = (want);                                                                                    \
+        do {                                                                                                   \
+            int st_ = (timeout) == 0     ? IPCIO_TIMEOUT                                                       \
+                      : want_ == (side) ? wait_inside((h), want_, deadline_)                                   \
+                                        : ipcio_wait((h), want_, deadline_);                                   \
             if (st_ < 0 && st_ != IPCIO_INTERRUPTED) {                                                         \
                 handle_leave((h), (side));                                                                     \
                 return ipcio_give_up((h), want_, st_, (timeout) / 1000.0);                                     \
             }                                                                                                  \
-        }                                                                                                      \
+        } while ((want_ = (step)) > 0);                                                                        \
+        return handle_leave_with((h), (side), want_);                                                          \
     } while (0)
 
 /* ipcio_wait for who is inside the side. */

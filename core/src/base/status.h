@@ -6,10 +6,12 @@
 
 #if defined(__GNUC__)
 #define IPCIO_PRINTF __attribute__((format(printf, 2, 3)))
-#define IPCIO_RARE __attribute__((cold)) /* what leads to a call is kept out of the way */
+#define IPCIO_RARE __attribute__((cold, noinline)) /* what leads to a call is kept out of the way */
+#define IPCIO_SLOW __attribute__((noinline)) /* apart from what is fast, which needs fewer registers so */
 #else
 #define IPCIO_PRINTF
 #define IPCIO_RARE
+#define IPCIO_SLOW
 #endif
 
 /* Keeps the sentence for ipcio_message and returns `status`.  The arguments may include ipcio_message's. */

@@ -50,7 +50,8 @@ typedef struct {
     ring_words *words;
     uint8_t *memory[RING_SEGMENTS];
     uint32_t size[RING_SEGMENTS];
-    uint32_t segment, epoch, origin; /* the latter: where the epoch began */
+    uint32_t segment;
+    uint32_t epoch;  /* and the segment where it began: the upper bits of the head */
     uint32_t at;     /* count of the next frame */
     uint32_t bound;  /* no frame goes beyond this offset: it is the segment's size, or in a new epoch, until */
     uint32_t begun;  /* the tail has come to this count, where the last frame of the epoch before lies, */
@@ -66,9 +67,9 @@ typedef struct {
     ring_words *words;
     uint8_t *memory[RING_SEGMENTS];
     uint32_t size[RING_SEGMENTS];
-    uint32_t segment, epoch;
+    uint32_t segment;
     uint32_t at, offset; /* the next frame */
-    uint32_t head;       /* place as last seen */
+    uint32_t head;       /* place as last seen, whose epoch is this one */
     uint32_t told;       /* tail as last published */
     uint32_t expected;   /* offset where the writer begins again if this is a conversation */
 } ring_reader;

@@ -26,9 +26,10 @@ enum {
     POVERTY = 1000000000, /* nanoseconds until memory that was refused is asked for again */
     LOOKS = 16,           /* for a message, between two for the peer's end */
     SILENCE = 4000000,    /* nanoseconds, after which one looks whether a peer that tells nothing lives */
+    STREAM = 2,           /* messages that were read since one was written, and the next is one of a stream */
     PACE_LEAST = 32,      /* pauses before a reader of a stream looks again, */
-    PACE_MOST = 1024,
-    PACE_MANY = 256       /* when so many units came during the last one */
+    PACE_MOST = 4096,
+    PACE_MANY = 4096      /* so that so many units have come */
 };
 
 enum { SLEEPS = 1, WAITS = 2, CLOSED = 4 }; /* of a side: its reader, its writer, itself */
@@ -58,6 +59,7 @@ typedef struct {
     int me;
     bool open, greeted;     /* fd is one to close; the memory is there */
     bool own_user;          /* the peer is this user: its messages need not be copied before they are looked at */
+    _Atomic uint32_t *mine, *others; /* states of the two sides, in the memory */
     _Atomic bool gone;      /* the socket has ended, or there is no memory yet */
     _Atomic uint32_t theirs, ours; /* how far the peer has read, as its last frame said; and this side */
     _Atomic uint32_t streak; /* messages that were read since one was written */
@@ -73,7 +75,8 @@ typedef struct {
         uint64_t got;     /* bytes of it in frames before this one */
         uint32_t taken;   /* bytes of this frame */
         bool waits;       /* WANT_READ was answered last */
-        int pace;         /* pauses before the next look */
+        int pace;         /* pauses of who reads a stream, and how often he */
+        unsigned close;   /* was close to the writer without one */
         int ended;
         const char *why;
     } in;
@@ -98,16 +101,6 @@ static shm_conn *shm_of(ipcio_conn *c)
     return (shm_conn *)c;
 }
 
-static _Atomic uint32_t *mine(shm_conn *c)
-{
-    return &c->control->side[c->me].state;
-}
-
-static _Atomic uint32_t *theirs(shm_conn *c)
-{
-    return &c->control->side[!c->me].state;
-}
-
 /* ------------------------------------------------------------------------------------------ memory */
 
 static size_t large_at(int ring, uint32_t small, uint32_t large)
@@ -116,7 +109,7 @@ static size_t large_at(int ring, uint32_t small, uint32_t large)
 }
 
 /* Maps the larger segment of a ring; inside the ring's side. */
-static int map_large(shm_conn *c, int ring, uint8_t **segment)
+static IPCIO_RARE int map_large(shm_conn *c, int ring, uint8_t **segment)
 {
     void **at = &c->large[ring];
     uint32_t small = c->out.ring.size[0], large = c->out.ring.size[1];
@@ -134,6 +127,8 @@ static void set_up(shm_conn *c, uint32_t small, uint32_t large)
                                .memory = {base + PAGE + (size_t)!c->me * small}};
     c->out.ring = (ring_writer){.words = &c->control->ring[c->me], .size = {small, large}, .bound = small, .stale = UINT32_MAX,
                                 .memory = {base + PAGE + (size_t)c->me * small}};
+    c->mine = &c->control->side[c->me].state;
+    c->others = &c->control->side[!c->me].state;
     c->greeted = true;
     atomic_store_explicit(&c->gone, false, memory_order_release);
 }
@@ -198,7 +193,7 @@ static int take_memory(shm_conn *c)
 /* --------------------------------------------------------------------------------------- the socket */
 
 /* Takes in what the socket has, which says only: look. */
-static void drain(shm_conn *c)
+static IPCIO_RARE void drain(shm_conn *c)
 {
     uint8_t bytes[4096];
     size_t got = sizeof bytes;
@@ -210,22 +205,22 @@ static void drain(shm_conn *c)
 static bool peer_ended(shm_conn *c)
 {
     return atomic_load_explicit(&c->gone, memory_order_acquire) ||
-           atomic_load_explicit(theirs(c), memory_order_seq_cst) & CLOSED;
+           atomic_load_explicit(c->others, memory_order_seq_cst) & CLOSED;
 }
 
-static int closed(shm_conn *c)
+static IPCIO_RARE int closed(shm_conn *c)
 {
     return ipcio__fail(IPCIO_CLOSED, "%s: the peer has closed the connection", c->conn.base.text);
 }
 
 /* Wakes the peer's reader, which sleeps.  CLOSED */
-static int wake_reader(shm_conn *c)
+static IPCIO_RARE int wake_reader(shm_conn *c)
 {
     enum { ATTEMPTS = 100 };
     static const char bell[1];
     size_t sent;
     int st = IPCIO_SYSTEM;
-    atomic_fetch_and_explicit(theirs(c), ~(uint32_t)SLEEPS, memory_order_relaxed);
+    atomic_fetch_and_explicit(c->others, ~(uint32_t)SLEEPS, memory_order_relaxed);
     for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
         st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);
     if (st >= 0) return 0; /* a socket that takes no more is readable */
@@ -238,16 +233,16 @@ static int wake_reader(shm_conn *c)
 static inline int send_frame(shm_conn *c, uint32_t size)
 {
     ring_commit(&c->out.ring, size); /* a full barrier */
-    uint32_t state = atomic_load_explicit(theirs(c), memory_order_seq_cst);
+    uint32_t state = atomic_load_explicit(c->others, memory_order_seq_cst);
     if (!(state & (SLEEPS | CLOSED))) return 0;
     return state & CLOSED ? closed(c) : wake_reader(c);
 }
 
 /* After a full barrier: wakes the peer's writer, should it wait for room. */
-static void tell_room(shm_conn *c)
+static IPCIO_RARE void tell_room(shm_conn *c)
 {
-    if (!(atomic_load_explicit(theirs(c), memory_order_seq_cst) & WAITS)) return;
-    atomic_fetch_and_explicit(theirs(c), ~(uint32_t)WAITS, memory_order_relaxed);
+    if (!(atomic_load_explicit(c->others, memory_order_seq_cst) & WAITS)) return;
+    atomic_fetch_and_explicit(c->others, ~(uint32_t)WAITS, memory_order_relaxed);
     drain(c);
 }
 
@@ -285,11 +280,40 @@ static inline bool in_order(const shm_conn *c, const ring_found *f)
     return (last ? all == length : all <= length) && !(f->kind & RING_ANSWER && f->call == 0);
 }
 
+static void linger(int looks)
+{
+    for (int i = 0; i < looks; i++) os_relax();
+}
+
+/* Who reads a stream and has come close to its writer would take each line from it that it is just writing, and both would
+ * be slow for as long as that lasts.  So where only few frames have come, he lets more come, and learns how long to wait
+ * for as many as are good. */
+static IPCIO_SLOW void gather(shm_conn *c)
+{
+    const ring_reader *r = &c->in.ring;
+    uint32_t half = r->size[r->segment] / RING_UNIT / 2, many = half < PACE_MANY ? half : PACE_MANY;
+    uint32_t before = ring_published(r);
+    if (before == 0 || before >= many / 8 || (c->in.pace == 0 && ++c->in.close % 8)) return;
+    int pace = c->in.pace ? c->in.pace : PACE_LEAST;
+    linger(pace);
+    uint32_t now = ring_published(r);
+    if (now - before < (uint32_t)pace / 2) c->in.pace = pace == PACE_LEAST ? 0 : pace / 2; /* the writer is slow */
+    else if (now > 2 * many && pace > PACE_LEAST) c->in.pace = pace / 2;
+    else if (now < many && pace < PACE_MOST) c->in.pace = pace * 2;
+    else c->in.pace = pace;
+}
+
+static inline int look(shm_conn *c, ring_found *f)
+{
+    if (!ring_has_frame(&c->in.ring) && atomic_load_explicit(&c->streak, memory_order_relaxed) > STREAM) gather(c);
+    return ring_look(&c->in.ring, f);
+}
+
 /* The next frame, of which some bytes may still be to come. */
 static inline int next_frame(shm_conn *c)
 {
     if (c->in.ended) return ended(c);
-    int st = ring_look(&c->in.ring, &c->in.frame);
+    int st = look(c, &c->in.frame);
     if (st == -2) {
         if ((st = map_large(c, !c->me, &c->in.ring.memory[1])) != 0) return st;
         st = ring_look(&c->in.ring, &c->in.frame);
@@ -379,6 +403,25 @@ static int shm_start(ipcio_conn *base, message *m)
     return 0;
 }
 
+/* A short message, all of which is here in one frame. */
+static __attribute__((flatten)) bool shm_whole(ipcio_conn *base, message *m, const void **data)
+{
+    shm_conn *c = shm_of(base);
+    ring_found f;
+    if (c->in.inside || c->in.ended || !c->own_user || look(c, &f) != 1) return false;
+    if ((f.kind | RING_ANSWER) != (RING_FIRST | RING_LAST | RING_ANSWER) || f.here < f.size || f.size != f.length) return false;
+    if (f.kind & RING_ANSWER && f.call == 0) return false;
+    *m = (message){.length = f.length, .call = f.call, .answer = f.kind & RING_ANSWER};
+    *data = f.payload;
+    ring_pass(&c->in.ring, &f);
+    c->in.have = c->in.waits = false;
+    c->in.over = true;
+    atomic_store_explicit(&c->theirs, f.read, memory_order_release);
+    atomic_store_explicit(&c->ours, c->in.ring.at, memory_order_release);
+    atomic_store_explicit(&c->streak, atomic_load_explicit(&c->streak, memory_order_relaxed) + 1, memory_order_relaxed);
+    return true;
+}
+
 static int shm_view(ipcio_conn *base, const void **data)
 {
     shm_conn *c = shm_of(base);
@@ -429,7 +472,7 @@ static void shm_end(ipcio_conn *base)
 /* ------------------------------------------------------------------------------------------ writing */
 
 /* Counts how often room was short lately: whether that pays for the larger segment. */
-static bool short_of_room(shm_conn *c)
+static IPCIO_RARE bool short_of_room(shm_conn *c)
 {
     if (c->out.ring.segment == 1 || c->out.ring.size[1] == 0) return false;
     int64_t now = os_now_coarse();
@@ -441,7 +484,7 @@ static bool short_of_room(shm_conn *c)
 }
 
 /* Goes on in the larger segment, where there is memory for it. */
-static bool grow(shm_conn *c)
+static IPCIO_RARE bool grow(shm_conn *c)
 {
     ring_writer *w = &c->out.ring;
     size_t at = large_at(c->me, w->size[0], w->size[1]);
@@ -458,7 +501,7 @@ static bool grow(shm_conn *c)
 
 /* The reader has seen all.  Leaves the larger segment when a stream has become a conversation, and gives its memory back when
  * the reader has seen a frame behind its last one. */
-static void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
+static IPCIO_RARE void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
 {
     ring_writer *w = &c->out.ring;
     if (w->segment == 0) {
@@ -528,7 +571,6 @@ static inline int find_room(shm_conn *c, uint32_t size, uint8_t **to, bool *awai
 
 static inline void begin_frame(shm_conn *c, const message *m, uint32_t size, uint32_t kind)
 {
-    if (!c->out.begun) kind |= RING_FIRST;
     if (m->answer) kind |= RING_ANSWER;
     ring_begin(&c->out.ring, size, kind, (uint32_t)m->length, m->call,
                atomic_load_explicit(&c->ours, memory_order_acquire));
@@ -546,7 +588,7 @@ static inline int put_frame(shm_conn *c, const message *m, const uint8_t *data, 
 }
 
 /* The peer is told that the message under way was given up, now or before the next. */
-static int put_abort(shm_conn *c)
+static IPCIO_RARE int put_abort(shm_conn *c)
 {
     int st = put_frame(c, &(message){0}, NULL, 0, RING_ABORT);
     c->out.abort_due = c->out.begun = st != 0;
@@ -578,28 +620,40 @@ static int shm_commit(ipcio_conn *base, const message *m)
     shm_conn *c = shm_of(base);
     if (!peer_lives(c)) return closed(c);
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
-    begin_frame(c, m, (uint32_t)m->length, RING_LAST);
+    begin_frame(c, m, (uint32_t)m->length, RING_FIRST | RING_LAST);
     return send_frame(c, (uint32_t)m->length);
+}
+
+/* In several frames, maybe behind the one that tells that the last message was given up. */
+static IPCIO_SLOW int write_frames(shm_conn *c, bool last)
+{
+    int st = c->out.abort_due ? put_abort(c) : 0;
+    if (st != 0) return st;
+    for (;;) {
+        const uint8_t *data = (const uint8_t *)c->conn.out.data + c->conn.out.taken;
+        size_t left = c->conn.out.size - c->conn.out.taken;
+        if (left == 0 && !last) return 0;
+        uint32_t most = ring_frame_most(&c->out.ring), size = left < most ? (uint32_t)left : most / 2;
+        bool ends = last && size == left;
+        st = put_frame(c, &c->conn.out.m, data, size, (c->out.begun ? 0 : RING_FIRST) | (ends ? RING_LAST : 0));
+        if (st != 0) return st;
+        c->conn.out.taken += size;
+        c->out.begun = !ends;
+        if (ends) return 0;
+    }
 }
 
 /* All that it calls is inlined, which the compiler would not do with what others call too: short messages cost less. */
 static __attribute__((flatten)) int shm_write(ipcio_conn *base, bool last)
 {
     shm_conn *c = shm_of(base);
-    int st = prepare(c);
-    if (st != 0) return st;
+    size_t size = base->out.size;
+    if (!peer_lives(c)) return closed(c);
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
-    for (;;) {
-        const uint8_t *data = (const uint8_t *)base->out.data + base->out.taken;
-        size_t left = base->out.size - base->out.taken;
-        if (left == 0 && !last) return 0;
-        uint32_t most = ring_frame_most(&c->out.ring), size = left < most ? (uint32_t)left : most / 2;
-        bool ends = last && size == left;
-        if ((st = put_frame(c, &base->out.m, data, size, ends ? RING_LAST : 0)) != 0) return st;
-        base->out.taken += size;
-        c->out.begun = !ends;
-        if (ends) return 0;
-    }
+    if (!last || base->out.taken || c->out.begun || size >= ring_frame_most(&c->out.ring)) return write_frames(c, last);
+    int st = put_frame(c, &base->out.m, base->out.data, (uint32_t)size, RING_FIRST | RING_LAST);
+    if (st == 0) base->out.taken = size;
+    return st;
 }
 
 static void shm_abort(ipcio_conn *base)
@@ -624,22 +678,13 @@ static bool news(shm_conn *c, int want)
     return want == IPCIO_WANT_READ ? ring_arrived(&c->in.ring) : ring_has_room(&c->out.ring);
 }
 
-/* Who reads a stream pauses before it looks: looking takes the line of the head from the writer, and reading what was just
- * written takes the others.  The more has come in a pause, the longer the next: then the two are far enough apart. */
-static void pace(shm_conn *c)
-{
-    for (int i = 0; i < c->in.pace; i++) os_relax();
-    uint32_t came = ring_published(&c->in.ring);
-    if (came > PACE_MANY) c->in.pace = c->in.pace * 2 < PACE_MOST ? c->in.pace * 2 : PACE_MOST;
-    else if (came < PACE_MANY / 4) c->in.pace = c->in.pace / 2 > PACE_LEAST ? c->in.pace / 2 : PACE_LEAST;
-}
-
 static bool shm_arrived(ipcio_conn *base, int want)
 {
     shm_conn *c = shm_of(base);
     if (want == IPCIO_WANT_WRITE) return news(c, want);
-    if (atomic_load_explicit(&c->streak, memory_order_relaxed) > 1) {
-        pace(c);
+    if (atomic_load_explicit(&c->streak, memory_order_relaxed) > STREAM) {
+        linger(c->in.pace);
+        c->in.pace /= 2;
     } else {
         for (int i = 0; i < LOOKS; i++) {
             ring_fetch(&c->in.ring);
@@ -657,7 +702,7 @@ static bool shm_settle(ipcio_conn *base, int want)
     if (news(c, want)) return true;
     if (want == IPCIO_WANT_READ) drain(c);
     else if (os_stuff(c->fd) == IPCIO_CLOSED) atomic_store_explicit(&c->gone, true, memory_order_release);
-    atomic_fetch_or_explicit(mine(c), want == IPCIO_WANT_READ ? SLEEPS : WAITS, memory_order_seq_cst);
+    atomic_fetch_or_explicit(c->mine, want == IPCIO_WANT_READ ? SLEEPS : WAITS, memory_order_seq_cst);
     return news(c, want);
 }
 
@@ -733,7 +778,7 @@ static int shm_peer(ipcio_conn *c, ipcio_peer *peer)
 static void shm_wake(ipcio_conn *base)
 {
     shm_conn *c = shm_of(base);
-    if (c->control) atomic_fetch_or_explicit(mine(c), CLOSED, memory_order_seq_cst);
+    if (c->mine) atomic_fetch_or_explicit(c->mine, CLOSED, memory_order_seq_cst);
     os_shutdown(c->fd);
 }
 
@@ -784,6 +829,7 @@ const transport transport_shm = {
     .greeted = shm_greeted,
     .start = shm_start,
     .view = shm_view,
+    .whole = shm_whole,
     .take = shm_take,
     .end = shm_end,
     .write = shm_write,

@@ -5,7 +5,7 @@
  * arguments, after the handle's side of that name was waited for.  It says what to wait on in
  * h->side[...]: for connect and accept before it answers, else once, when the connection is made.
  *
- * Who may call: connect, start, view, take, end, take_file, sender and ready are called inside the reading side, write,
+ * Who may call: connect, start, view, take, end, whole, take_file, sender and ready are called inside the reading side, write,
  * abort, reserve and commit inside the writing side, arrived and settle inside the side they are asked for; the two sides
  * run at the same time in different threads, so each has its own state.
  * listen and unlisten are called by one thread alone.
@@ -62,6 +62,9 @@ typedef struct transport {
     int (*view)(ipcio_conn *c, const void **data);
     int (*take)(ipcio_conn *c, void *to, size_t n, size_t *got);
     void (*end)(ipcio_conn *c);
+    /* start and view in one, for what short messages mostly are: true: all of the next lies in one place, and is given.
+     * False: nothing was done, the others tell.  NULL: never. */
+    bool (*whole)(ipcio_conn *c, message *m, const void **data);
     /* Gives the file that came with the message, which ends with it otherwise, to the caller.  MISSING none came; SYSTEM
      * there was no descriptor free for it.  NULL: the transport passes none. */
     int (*take_file)(ipcio_conn *c, os_fd *file);
