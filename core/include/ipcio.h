@@ -42,17 +42,20 @@
  *
  *  fifo:///path is a FIFO, to meet programs that know nothing of ipcio: a stream of one direction.  See FIFO.
  *
+ *  Options are refused (INVALID) by a transport that would not heed them; those that name no transport here all have.
+ *
  *  option      value                    default    meaning
  *  limit       1 to 4294967295 bytes    67108864   longest message this side takes and sends
  *  buffer      1024 to 1073741824                  bytes read ahead, else 65536; over shm those of each ring, which the
  *                                                  client makes, else 28 KiB that grow to 4 MiB under a stream; of
  *                                                  udp what the system keeps unread, else 4 MiB if it gives as much.
  *                                                  Never limits a message
- *  framing     message, line, raw       message    how messages are cut: see FRAMING.  fifo: line (its default), raw
+ *  framing     message, line, raw       message    how messages are cut: see FRAMING.  fifo: line (its default), raw;
+ *                                                  shm, file: message
  *  text        utf-8, utf-16le          utf-8      utf-16le: the peer has that, this side UTF-8
  *  nul         0, 1                     0          1: the peer ends each message with a NUL
- *  keepalive   0 to 32767 seconds       60         tcp: a peer that is silent for so long is asked whether it lives, and
- *                                                  given up after twice that; 0: never
+ *  keepalive   0 to 32767 seconds       60         tcp, file: a peer that is silent for so long is asked whether it
+ *                                                  lives, and given up after twice that; 0: never
  *  access      user, all                user       tcp, udp, listening: which users of this machine may connect (root
  *                                                  always may).  Who listens beyond 127.0.0.1 admits all other
  *                                                  machines
@@ -60,7 +63,7 @@
  *  direction   read, write              write      fifo, connecting: what this side does
  *  interface   a name                              udp: the network interface where a group is meant, such as lo
  *  ttl         1 to 255                 1          udp: how many networks a datagram to a group may see
- *  files       0, 1                     0          1: this side takes files that the peer passes: see ipcio_send_file
+ *  files       0, 1                     0          pipe, fd: 1: this side takes files that the peer passes: see ipcio_send_file
  *
  * FRAMING
  *  Both sides choose the same.  `line` and `raw` are for peers that know nothing of ipcio.

@@ -66,6 +66,29 @@ static void test_good_options(void **state)
     }
 }
 
+/* What a transport would not heed it refuses, and says what it has; what it has it takes, or finds the value bad. */
+static void test_options_of_others(void **state)
+{
+    static const struct {
+        const char *option, *bad, *schemes;
+    } own[] = {
+        {"keepalive", "x", "tcp file"}, {"access", "x", "tcp udp"}, {"direction", "x", "fifo"}, {"ttl", "0", "udp"},
+        {"interface", "0123456789abcdef", "udp"}, {"files", "2", "pipe fd"}, {"durable", "2", "file"},
+        {"limit", "0", ""}, {"buffer", "0", ""}, {"framing", "x", ""}, {"text", "x", ""}, {"nul", "2", ""},
+    };
+    (void)state;
+    for (const char *const *scheme = ipcio_transports(); *scheme; scheme++) {
+        for (size_t i = 0; i < COUNT(own); i++) {
+            const char *address = text_of("%s://x?%s=%s", *scheme, own[i].option, own[i].bad);
+            int has = own[i].schemes[0] == 0 || strstr(own[i].schemes, *scheme);
+            refuses(IPCIO_INVALID, address, NULL,
+                    has ? text_of("option %s=%s", own[i].option, own[i].bad)
+                        : text_of("%s://x: %s has no option \"%s\"; it has: limit", *scheme, *scheme, own[i].option));
+        }
+    }
+    refuses(IPCIO_INVALID, "shm://x", "durable=1", "it has: limit, buffer, framing, text, nul");
+}
+
 /* The address's own options win over those of the call. */
 static void test_options_of_both(void **state)
 {
@@ -189,7 +212,8 @@ int main(int argc, char **argv)
 {
     static const struct role roles[] = {{NULL, NULL}};
     const struct CMUnitTest tests[] = {
-        TEST(test_malformed),       TEST(test_bad_options), TEST(test_good_options), TEST(test_options_of_both),
+        TEST(test_malformed),       TEST(test_bad_options), TEST(test_good_options), TEST(test_options_of_others),
+        TEST(test_options_of_both),
         TEST(test_unsupported),     TEST(test_no_such_transport), TEST(test_spellings), TEST(test_unusual_names),
         TEST(test_every_byte),
     };

@@ -597,12 +597,17 @@ static void peer_client(const char *address)
     is_peer(conn, data, size);
 }
 
+static int passes_files(const char *address)
+{
+    return strncmp(address, "pipe:", 5) == 0;
+}
+
 /* A message with an open file; the message alone where the transport passes no files. */
 static void send_file(ipcio_conn *conn, const char *text)
 {
     FILE *file = tmpfile();
     CHECK(file != NULL && fputs(text, file) >= 0 && fseek(file, 0, SEEK_SET) == 0);
-    if (strncmp(ipcio_conn_address(conn), "pipe:", 5) == 0) {
+    if (passes_files(ipcio_conn_address(conn))) {
         OK(ipcio_send_file(conn, fileno(file), "file", 4, LONG));
     } else {
         FAILS(UNSUPPORTED, ipcio_send_file(conn, fileno(file), "file", 4, LONG));
@@ -616,7 +621,7 @@ static void expect_file(ipcio_conn *conn, const char *text)
     char got[64];
     intptr_t fd;
     expect_text(conn, "file");
-    if (strncmp(ipcio_conn_address(conn), "pipe:", 5) == 0) {
+    if (passes_files(ipcio_conn_address(conn))) {
         OK(ipcio_take_file(conn, &fd));
         CHECK(is_text(got, (size_t)read((int)fd, got, sizeof got), text));
         close((int)fd);
@@ -626,14 +631,14 @@ static void expect_file(ipcio_conn *conn, const char *text)
 
 static void file_server(const char *address)
 {
-    ipcio_conn *conn = accept_one(listen_with(address, "files=1"));
+    ipcio_conn *conn = accept_one(listen_with(address, passes_files(address) ? "files=1" : NULL));
     expect_file(conn, "there");
     send_file(conn, "back");
 }
 
 static void file_client(const char *address)
 {
-    ipcio_conn *conn = connect_with(address, "files=1");
+    ipcio_conn *conn = connect_with(address, passes_files(address) ? "files=1" : NULL);
     send_file(conn, "there");
     expect_file(conn, "back");
 }

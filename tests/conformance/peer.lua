@@ -359,8 +359,12 @@ end, function(address)
   is_peer(conn, assert(conn:call(me(), LONG)))
 end)
 
-local function passes_files(conn)
-  return conn:address():find("^pipe:") ~= nil
+local function passes_files(address)
+  return address:find("^pipe:") ~= nil
+end
+
+local function file_options(address)
+  return passes_files(address) and {files = true} or nil
 end
 
 -- A message with an open file; the message alone where the transport passes no files.
@@ -368,7 +372,7 @@ local function send_file(conn, text)
   local file <close> = io.tmpfile()
   assert(file:write(text))
   assert(file:seek("set"))
-  if passes_files(conn) then
+  if passes_files(conn:address()) then
     assert(conn:send_file(file, "file", LONG))
   else
     fails("unsupported", conn:send_file(file, "file", LONG))
@@ -378,7 +382,7 @@ end
 
 local function expect_file(conn, text)
   expect(conn, "file")
-  if passes_files(conn) then
+  if passes_files(conn:address()) then
     local file <close> = assert(conn:take_file())
     equal(file:read("a"), text, "the file")
   end
@@ -386,12 +390,12 @@ local function expect_file(conn, text)
 end
 
 case("file", function(address)
-  local server <close> = listen(address, {files = true})
+  local server <close> = listen(address, file_options(address))
   local conn <close> = accept(server)
   expect_file(conn, "there")
   send_file(conn, "back")
 end, function(address)
-  local conn <close> = connect(address, {files = true})
+  local conn <close> = connect(address, file_options(address))
   send_file(conn, "there")
   expect_file(conn, "back")
 end)

@@ -433,15 +433,18 @@ class peer:
 
 @case
 class file:
-    def passes(conn):
-        return conn.address.startswith("pipe:")
+    def passes(address):
+        return address.startswith("pipe:")
+
+    def options(address):
+        return {"files": True} if file.passes(address) else {}
 
     def send(conn, text):
         """A message with an open file; the message alone where the transport passes no files."""
         with tempfile.TemporaryFile() as its:
             its.write(text)
             its.seek(0)
-            if file.passes(conn):
+            if file.passes(conn.address):
                 conn.send_file(its, b"file", LONG)
             else:
                 fails(ipcio.Unsupported, conn.send_file, its, b"file", LONG)
@@ -449,18 +452,18 @@ class file:
 
     def expect(conn, text):
         expect(conn, b"file")
-        if file.passes(conn):
+        if file.passes(conn.address):
             with os.fdopen(conn.take_file(), "rb") as its:
                 check(its.read() == text, "the file")
         fails(ipcio.Missing, conn.take_file)
 
     def server(address):
-        with listen(address, files=True) as server, server.accept(LONG) as conn:
+        with listen(address, **file.options(address)) as server, server.accept(LONG) as conn:
             file.expect(conn, b"there")
             file.send(conn, b"back")
 
     def client(address):
-        with connect(address, files=True) as conn:
+        with connect(address, **file.options(address)) as conn:
             file.send(conn, b"there")
             file.expect(conn, b"back")
 

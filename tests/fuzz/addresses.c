@@ -115,7 +115,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         "pipe:///run/app.sock?framing=line&limit=1000\nbuffer=4096&text=utf-16le&nul=1",
         "\\\\.\\pipe\\Local\\NAME",
         "\\\\.\\mailslot\\Office\\Fred\\Box1",
-        "pipe://Local/Global/x%2Fy%3f\nframing=raw&keepalive=0&access=all",
+        "pipe://Local/Global/x%2Fy%3f\nframing=raw&files=1",
         "tcp://[::1]:8080?keepalive=5",
         "tcp://localhost:0",
         "udp://239.1.2.3:5000?interface=lo&ttl=2",

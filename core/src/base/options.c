@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/address.h"
 #include "base/status.h"
 
 /* A new option is a field in options.h and a row here.  Its value is a number in a range, or one of some words, which
@@ -16,19 +15,20 @@ static const struct {
     size_t field;
     uint32_t value, least, most;
     const char *words[4];
+    uint32_t own; /* OWN_...: of the transports that name it; 0: of all */
 } table[] = {
-    {"limit", offsetof(options, limit), 64u << 20, 1, UINT32_MAX, {0}},
-    {"buffer", offsetof(options, buffer), 0, 1024, 1u << 30, {0}},
-    {"framing", offsetof(options, framing), FRAMING_UNSAID, 0, 0, {"message", "line", "raw"}},
-    {"text", offsetof(options, text), TEXT_UTF8, 0, 0, {"utf-8", "utf-16le"}},
-    {"nul", offsetof(options, nul), 0, 0, 1, {0}},
-    {"keepalive", offsetof(options, keepalive), 60, 0, 32767, {0}},
-    {"access", offsetof(options, access), ACCESS_USER, 0, 0, {"user", "all"}},
-    {"direction", offsetof(options, direction), DIRECTION_UNSAID, 0, 0, {"read", "write"}},
-    {"interface", offsetof(options, network), 0, 0, 0, {0}},
-    {"ttl", offsetof(options, ttl), 1, 1, 255, {0}},
-    {"files", offsetof(options, files), 0, 0, 1, {0}},
-    {"durable", offsetof(options, durable), 0, 0, 1, {0}},
+    {"limit", offsetof(options, limit), 64u << 20, 1, UINT32_MAX, {0}, 0},
+    {"buffer", offsetof(options, buffer), 0, 1024, 1u << 30, {0}, 0},
+    {"framing", offsetof(options, framing), FRAMING_UNSAID, 0, 0, {"message", "line", "raw"}, 0},
+    {"text", offsetof(options, text), TEXT_UTF8, 0, 0, {"utf-8", "utf-16le"}, 0},
+    {"nul", offsetof(options, nul), 0, 0, 1, {0}, 0},
+    {"keepalive", offsetof(options, keepalive), 60, 0, 32767, {0}, OWN_KEEPALIVE},
+    {"access", offsetof(options, access), ACCESS_USER, 0, 0, {"user", "all"}, OWN_ACCESS},
+    {"direction", offsetof(options, direction), DIRECTION_UNSAID, 0, 0, {"read", "write"}, OWN_DIRECTION},
+    {"interface", offsetof(options, network), 0, 0, 0, {0}, OWN_INTERFACE},
+    {"ttl", offsetof(options, ttl), 1, 1, 255, {0}, OWN_TTL},
+    {"files", offsetof(options, files), 0, 0, 1, {0}, OWN_FILES},
+    {"durable", offsetof(options, durable), 0, 0, 1, {0}, OWN_DURABLE},
 };
 enum { COUNT = sizeof table / sizeof *table };
 
@@ -37,12 +37,17 @@ static uint32_t *field(options *o, size_t row)
     return (uint32_t *)(void *)((char *)o + table[row].field);
 }
 
-static int unknown(const char *text, const char *name)
+static bool applies(size_t row, uint32_t own)
+{
+    return (table[row].own & ~own) == 0;
+}
+
+static int unknown(const address *a, uint32_t own, const char *name)
 {
     char known[200] = "";
     for (size_t i = 0, n = 0; i < COUNT && n < sizeof known; i++)
-        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", table[i].name);
-    return ipcio__fail(IPCIO_INVALID, "%s: no option \"%s\"; there are: %s", text, name, known);
+        if (applies(i, own)) n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", table[i].name);
+    return ipcio__fail(IPCIO_INVALID, "%s: %s has no option \"%s\"; it has: %s", a->text, a->scheme, name, known);
 }
 
 static int set_word(options *o, size_t row, const char *text, const char *value)
@@ -66,11 +71,12 @@ static int set_text(char to[OPTION_TEXT], const char *text, const char *name, co
     return 0;
 }
 
-static int set(options *o, const char *text, const char *name, const char *value)
+static int set(options *o, const address *a, uint32_t own, const char *name, const char *value)
 {
+    const char *text = a->text;
     size_t row = 0;
     while (row < COUNT && strcmp(table[row].name, name) != 0) row++;
-    if (row == COUNT) return unknown(text, name);
+    if (row == COUNT || !applies(row, own)) return unknown(a, own, name);
     if (table[row].words[0]) return set_word(o, row, text, value);
 
     if (table[row].most == 0) return set_text((char *)field(o, row), text, name, value);
@@ -85,7 +91,7 @@ static int set(options *o, const char *text, const char *name, const char *value
     return 0;
 }
 
-static int parse(options *o, const char *text, const char *list)
+static int parse(options *o, const address *a, uint32_t own, const char *list)
 {
     while (*list) {
         size_t n = strcspn(list, "&");
@@ -93,9 +99,9 @@ static int parse(options *o, const char *text, const char *list)
         char name[32], value[256];
         if (!equals || equals == list || !address_decode(list, (size_t)(equals - list), name, sizeof name) ||
             !address_decode(equals + 1, n - (size_t)(equals + 1 - list), value, sizeof value))
-            return ipcio__fail(IPCIO_INVALID, "%s: \"%.*s\" is not an option; they are name=value&name=value", text,
+            return ipcio__fail(IPCIO_INVALID, "%s: \"%.*s\" is not an option; they are name=value&name=value", a->text,
                                (int)(n < 100 ? n : 100), list);
-        int st = set(o, text, name, value);
+        int st = set(o, a, own, name, value);
         if (st < 0) return st;
         list += n;
         if (*list) list++;
@@ -103,11 +109,11 @@ static int parse(options *o, const char *text, const char *list)
     return 0;
 }
 
-int options_parse(options *o, const char *text, const char *first, const char *second)
+int options_parse(options *o, const address *a, uint32_t own, const char *opts)
 {
     memset(o, 0, sizeof *o);
     for (size_t row = 0; row < COUNT; row++)
         if (table[row].value) *field(o, row) = table[row].value;
-    int st = first ? parse(o, text, first) : 0;
-    return st < 0 || !second ? st : parse(o, text, second);
+    int st = opts ? parse(o, a, own, opts) : 0;
+    return st < 0 ? st : parse(o, a, own, a->options);
 }

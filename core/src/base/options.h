@@ -4,12 +4,25 @@
 
 #include <stdint.h>
 
+#include "base/address.h"
+
 enum { OPTION_TEXT = 16 }; /* bytes of one that is a text, its NUL included */
 
 enum { FRAMING_MESSAGE, FRAMING_LINE, FRAMING_RAW, FRAMING_UNSAID };
 enum { TEXT_UTF8, TEXT_UTF16LE };
 enum { ACCESS_USER, ACCESS_ALL };
 enum { DIRECTION_READ, DIRECTION_WRITE, DIRECTION_UNSAID };
+
+/* Options that not all transports have; each says which are its own. */
+enum {
+    OWN_KEEPALIVE = 1 << 0,
+    OWN_ACCESS = 1 << 1,
+    OWN_DIRECTION = 1 << 2,
+    OWN_INTERFACE = 1 << 3,
+    OWN_TTL = 1 << 4,
+    OWN_FILES = 1 << 5,
+    OWN_DURABLE = 1 << 6
+};
 
 typedef struct {
     uint32_t limit;     /* longest message this side takes and sends, in bytes */
@@ -26,8 +39,8 @@ typedef struct {
     uint32_t durable;   /* 1: a message is on the disk before its write returns */
 } options;
 
-/* Sets the defaults, then what `first` and after it `second` say ("limit=1000&buffer=4096", NULL or "" for
- * nothing).  `text` is the address for messages.  INVALID for an unknown option or a bad value. */
-int options_parse(options *o, const char *text, const char *first, const char *second);
+/* Sets the defaults, then what `opts` ("limit=1000&buffer=4096", NULL or "" for nothing) and after it the address say.
+ * `own`: the OWN_... of the transport.  INVALID for an option that it does not have, or a bad value. */
+int options_parse(options *o, const address *a, uint32_t own, const char *opts);
 
 #endif

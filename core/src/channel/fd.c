@@ -94,6 +94,7 @@ static int fd_peer(ipcio_conn *c, ipcio_peer *peer)
 
 const transport transport_fd = {
     .scheme = "fd",
+    .options = OWN_FILES,
     .server_size = sizeof(ipcio_server),
     .conn_size = sizeof(fd_conn),
     .listen = fd_listen,

@@ -262,6 +262,7 @@ static int fifo_accept(ipcio_server *base, ipcio_conn *c)
 
 const transport transport_fifo = {
     .scheme = "fifo",
+    .options = OWN_DIRECTION,
     .framing = FRAMING_LINE,
     .server_size = sizeof(fifo_server),
     .conn_size = sizeof(fifo_conn),

@@ -1042,6 +1042,7 @@ static os_fd file_write_fd(ipcio_conn *base)
 
 const transport transport_file = {
     .scheme = "file",
+    .options = OWN_KEEPALIVE | OWN_DURABLE,
     .only_messages = true,
     .server_size = sizeof(file_server),
     .conn_size = sizeof(file_conn),

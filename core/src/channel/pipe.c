@@ -39,6 +39,7 @@ static void pipe_close(ipcio_conn *c)
 
 const transport transport_pipe = {
     .scheme = "pipe",
+    .options = OWN_FILES,
     .server_size = sizeof(rendezvous_server),
     .conn_size = sizeof(pipe_conn),
     .listen = rendezvous_listen,

@@ -219,7 +219,7 @@ void stream_open(ipcio_conn *c, os_fd fd)
     s->fd = fd;
     s->open = true;
     s->in.coming = s->in.file = OS_NONE;
-    s->takes_files = c->options.files && c->transport->take_file;
+    s->takes_files = c->options.files != 0;
     s->in.room = (c->options.buffer ? c->options.buffer : AHEAD) + STREAM_HEADER + 1;
     c->base.side[IPCIO_WANT_READ].fd = c->base.side[IPCIO_WANT_WRITE].fd = fd;
     c->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;

@@ -200,6 +200,7 @@ static void tcp_close(ipcio_conn *c)
 
 const transport transport_tcp = {
     .scheme = "tcp",
+    .options = OWN_KEEPALIVE | OWN_ACCESS,
     .server_size = sizeof(tcp_server),
     .conn_size = sizeof(tcp_conn),
     .listen = tcp_listen,

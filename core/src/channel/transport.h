@@ -32,6 +32,7 @@ typedef struct {
 typedef struct transport {
     const char *scheme;
     uint32_t framing; /* FRAMING_...: what the option is when nobody said it */
+    uint32_t options; /* OWN_...: those it has that not all have */
     bool only_messages; /* no lines and no raw bytes */
     size_t server_size, conn_size; /* of its structs, which begin with ipcio_server and ipcio_conn */
 

@@ -32,8 +32,8 @@ static int find(const address *a, const transport **t)
 int transport_find(const char *text, const char *opts, address *a, options *o, const transport **t)
 {
     int st = address_parse(a, text);
-    if (st == 0) st = options_parse(o, a->text, opts, a->options);
     if (st == 0) st = find(a, t);
+    if (st == 0) st = options_parse(o, a, (*t)->options, opts);
     if (st == 0 && o->framing == FRAMING_UNSAID) o->framing = (*t)->framing;
     if (st != 0 || !(*t)->only_messages || o->framing == FRAMING_MESSAGE) return st;
     return ipcio__fail(IPCIO_UNSUPPORTED, "%s: %s carries messages, no lines and no raw bytes", a->text, a->scheme);

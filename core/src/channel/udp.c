@@ -575,6 +575,7 @@ static void udp_forget(ipcio_conn *c)
 
 const transport transport_udp = {
     .scheme = "udp",
+    .options = OWN_ACCESS | OWN_INTERFACE | OWN_TTL,
     .server_size = sizeof(udp_server),
     .conn_size = sizeof(udp_conn),
     .listen = udp_listen,
