@@ -94,8 +94,11 @@
  *  when reading answers CLOSED, and then the next can be accepted.  Several writers at a time are one connection.
  *  ipcio_connect opens it for writing when somebody reads, or with direction=read for reading; then it is CLOSED when
  *  the writers have gone.  The other direction, a call and the peer are UNSUPPORTED.  A line, with its end, of up to
- *  4096 bytes is not mixed with those of other writers, a longer one may be.  What is not read yet is lost when nobody
- *  has the FIFO open any more.
+ *  4096 bytes is not mixed with those of other writers, a longer one may be.  Half a line at the end of a connection is
+ *  dropped, and the message of CLOSED says so; but when another writer comes before the reader has seen that the last one
+ *  has gone, it becomes the beginning of his first line: the system does not tell them apart.  What is not read yet is
+ *  lost when nobody has the FIFO open any more.  When it was removed, who waits in ipcio_accept is told (ORPHANED), unless
+ *  another FIFO took its place, which is then heard.
  *
  * DATAGRAMS
  *  Over udp a message is one datagram, of at most 65483 bytes (65507 in `raw`); a longer one is TOOBIG.  It arrives

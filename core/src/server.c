@@ -28,7 +28,8 @@ static void close_waiting(ipcio_server *s)
 {
     os_close(s->epoll);
     os_close(s->bell);
-    s->epoll = s->bell = OS_NONE;
+    os_close(s->watch);
+    s->epoll = s->bell = s->watch = OS_NONE;
 }
 
 static void release(handle *h)
@@ -62,6 +63,7 @@ static int open_waiting(ipcio_server *s)
     process_unlock();
     if (st == 0) st = os_set_put(s->epoll, s->bell, IPCIO_WANT_READ, s);
     if (st == 0) st = os_set_put(s->epoll, s->listener, IPCIO_WANT_READ, s);
+    if (st == 0 && s->watch != OS_NONE) st = os_set_put(s->epoll, s->watch, IPCIO_WANT_READ, s);
     s->base.side[IPCIO_WANT_READ].fd = s->epoll;
     s->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
     return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot listen", s->address.text);
@@ -95,7 +97,7 @@ int ipcio_listen(const char *text, const char *opts, ipcio_server **server)
         s->transport = t;
         s->address = a;
         s->options = o;
-        s->listener = s->epoll = s->bell = OS_NONE;
+        s->listener = s->epoll = s->bell = s->watch = OS_NONE;
         if ((st = start(s)) == 0) *server = s;
     }
     if (st != 0) {

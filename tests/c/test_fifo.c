@@ -674,6 +674,36 @@ static void test_fork(void **state)
     shell_ended(child);
 }
 
+/* Who waits is told that the FIFO has lost its name, as often as he asks; one that takes its place is heard. */
+static void test_removed_while_waiting(void **state)
+{
+    const char *path = fresh_path(), *other = fresh_path();
+    ipcio_server *server;
+    struct thread thread;
+    (void)state;
+    OK(ipcio_listen(FIFO(path), NULL, &server));
+    for (int i = 0; i < 2; i++) {
+        begin(&thread, accept_in_thread, server);
+        until_waiting(&thread);
+        run_shell(text_of("rm %s", path));
+        assert_int_equal(end(&thread), IPCIO_ORPHANED);
+        FAILS(ORPHANED, ipcio_accept(server, LONG_MS, &(ipcio_conn *){NULL}));
+        run_shell(text_of("mkfifo %s; echo another > %s &", path, path));
+        ipcio_conn *conn = accepted(server);
+        READS(conn, "another");
+        ENDS(conn);
+        ipcio_conn_free(conn);
+    }
+    run_shell(text_of("mkfifo %s; mv %s %s; echo moved > %s &", other, other, path, path));
+    ipcio_conn *conn = accepted(server);
+    READS(conn, "moved");
+    run_shell(text_of("rm %s", path)); /* while there is a client */
+    ENDS(conn);
+    ipcio_conn_free(conn);
+    FAILS(ORPHANED, ipcio_accept(server, LONG_MS, &conn));
+    ipcio_server_free(server);
+}
+
 static void test_removed(void **state)
 {
     const char *path = fresh_path();
@@ -762,6 +792,7 @@ int main(int argc, char **argv)
         TEST(test_start_order),   TEST(test_descriptors),   TEST(test_closed_early),   TEST(test_half_sent),
         TEST(test_close_wakes),   TEST(test_no_signal),     TEST(test_one_direction),  TEST(test_framings),
         TEST(test_serve),         TEST(test_fork),          TEST(test_removed),
+        TEST(test_removed_while_waiting),
         TEST(test_no_descriptors)};
     RUN(argc, argv, roles, tests);
 }

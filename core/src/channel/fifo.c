@@ -130,7 +130,7 @@ static void leave_server(fifo_conn *f)
     } else {
         os_close(next);
     }
-    if (os_set_put(base->epoll, base->listener, IPCIO_WANT_READ, base) != 0)
+    if (next == OS_NONE || os_set_put(base->epoll, base->listener, IPCIO_WANT_READ, base) != 0)
         os_bell_ring(base->bell); /* accept tries again */
 }
 
@@ -205,7 +205,11 @@ static int fifo_listen(ipcio_server *s)
     if (st != 0) return st;
     if (s->options.direction == DIRECTION_WRITE)
         return ipcio__fail(IPCIO_UNSUPPORTED, "%s: who listens reads; to write, connect", s->address.text);
-    return rendezvous_listen_at(s, &place);
+    if ((st = rendezvous_listen_at(s, &place)) != 0) return st;
+    process_lock();
+    (void)os_watch(server_of(s)->rendezvous.path, &s->watch); /* where nothing watches, accept looks when it is woken */
+    process_unlock();
+    return 0;
 }
 
 static void fifo_unlisten(ipcio_server *base)
@@ -242,18 +246,33 @@ static int hand_over(ipcio_server *s, fifo_conn *f, os_fd next)
     return 0;
 }
 
+/* Whether the FIFO may have been removed since it was asked last, or another put in its place. */
+static bool may_be_gone(ipcio_server *s)
+{
+    if (s->watch != OS_NONE && !os_watch_clear(s->watch)) return false;
+    if (s->watch != OS_NONE) os_set_drop(s->epoll, s->watch);
+    os_close(s->watch);
+    s->watch = OS_NONE;
+    if (os_watch(server_of(s)->rendezvous.path, &s->watch) == 0)
+        (void)os_set_put(s->epoll, s->watch, IPCIO_WANT_READ, s);
+    return true;
+}
+
 static int fifo_accept(ipcio_server *base, ipcio_conn *c)
 {
     fifo_server *s = server_of(base);
     os_fd next = OS_NONE;
-    if (s->client) return IPCIO_WANT_READ;
+    bool news = may_be_gone(base);
+    if (s->client) return IPCIO_WANT_READ; /* whose end has this looked at again */
     int st = os_set_put(base->epoll, base->listener, IPCIO_WANT_READ, base);
     if (st != 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
-    if (os_fifo_look(base->listener) == IPCIO_WANT_READ) return IPCIO_WANT_READ;
+    if (!news && os_fifo_look(base->listener) == IPCIO_WANT_READ) return IPCIO_WANT_READ;
     /* Before looking again, so that it sees whoever comes later. */
     st = open_to_read(s->rendezvous.path, &next);
-    if (st == IPCIO_MISSING || st == IPCIO_EXISTS)
-        return ipcio__fail(IPCIO_ORPHANED, "%s: the FIFO was removed", base->address.text);
+    if (st == IPCIO_MISSING || st == IPCIO_EXISTS) {
+        os_bell_ring(base->bell); /* to tell it again */
+        return ipcio__fail(IPCIO_ORPHANED, "%s: the FIFO was removed; listen again to make a new one", base->address.text);
+    }
     if (st != 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
     st = os_fifo_look(base->listener) == 0 ? hand_over(base, conn_of(c), next) : renew(base, next);
     if (st < 0) os_close(next);

@@ -116,7 +116,8 @@ struct ipcio_server {
     address address;
     options options;
     os_fd listener;      /* what accept takes clients from; OS_NONE until listen has made it */
-    os_fd epoll;         /* the listener and the bell: what accept waits for */
+    os_fd watch;         /* shows when the listener may be out of reach; OS_NONE: nothing does */
+    os_fd epoll;         /* the listener, the watch and the bell: what accept waits for */
     os_fd bell;          /* rung by closing and by stopping */
     _Atomic bool stop;   /* ipcio_server_stop was called */
     /* inside the reading side: */

@@ -80,8 +80,9 @@ void os_bell_clear(os_fd bell);
 int os_timer_new(os_fd *timer);
 void os_timer_set(os_fd timer, int64_t after);
 
-/* Readable when something in the directory may have changed.  SYSTEM where the system cannot tell. */
-int os_watch(const char *directory, os_fd *watch);
+/* Readable when something in a directory may have changed, or a file lost its name.  SYSTEM where the system cannot
+ * tell. */
+int os_watch(const char *path, os_fd *watch);
 bool os_watch_clear(os_fd watch); /* true: it was readable */
 
 /* ---- byte streams between two processes of this machine, at a path (of any length)

@@ -86,11 +86,11 @@ void os_bell_clear(os_fd bell)
     if (read((int)bell, &count, sizeof count) < 0) errno = 0; /* empty is cleared */
 }
 
-int os_watch(const char *directory, os_fd *watch)
+int os_watch(const char *path, os_fd *watch)
 {
     int st = keep(inotify_init1(IN_CLOEXEC | IN_NONBLOCK), watch);
     if (st != 0) return st;
-    if (inotify_add_watch((int)*watch, directory, IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_ONLYDIR) >= 0) return 0;
+    if (inotify_add_watch((int)*watch, path, IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_MOVE_SELF) >= 0) return 0;
     st = os__status();
     os_close(*watch);
     *watch = OS_NONE;
