@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -105,10 +106,16 @@ def greeters(greeter):
              [lambda: Program(greeter, "world", address)], "hello world\n", for_ever=True)
 
 
+def free_port():
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def page(name, folder):
     """The programs of a page.  What listens is asked by the greeter's clients, what connects asks serve.lua; and what
-    listens at another address is asked by the program behind it."""
-    text = (ROOT / name).read_text(encoding="utf-8")
+    listens at another address is asked by the program behind it. Their port becomes one that is free."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("udp://8080", f"udp://{free_port()}")
     server = None  # of the next program
     for number, (language, code) in enumerate(re.findall(r"^```(lua|python)\n(.*?)^```", text, re.M | re.S), 1):
         program = folder / f"{number}.{'py' if language == 'python' else language}"
