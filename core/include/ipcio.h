@@ -439,7 +439,7 @@ IPCIO_API int ipcio_memory_read(int64_t pid, uint64_t address, void *to, size_t 
 /* --------------------------------------------------------------------------------- the AutoIt names
  *
  * The calls of AutoIt's IPC_IO, a thin layer over the above.  A connection is a small integer that is never
- * given twice; one thread uses it at a time.  A server: Init, Start (waits for a client), Read and Write, Stop (this client), Start again,
+ * given twice; one thread uses it at a time.  What is open when the process ends by exit, or main returns, is closed.  A server: Init, Start (waits for a client), Read and Write, Stop (this client), Start again,
  * or End.  A client: Open, Write and Read, Close.  A call in another order is INVALID. */
 
 enum ipcio_type { ipcio_cNamedPipe, ipcio_cFile, ipcio_cTCP, ipcio_cSharedMem, ipcio_cMailSlot };
@@ -462,7 +462,8 @@ typedef int ipcio_sleep(void *context);
  *   block      0: a call that would have to wait returns TIMEOUT at once, Open MISSING
  *   sleep      see above, or NULL
  *   bufsize    1024 to 1073741824 bytes to read ahead; never limits a message
- * Return the connection, above 0, or an error as ipcio_listen and ipcio_connect. */
+ * Return the connection, above 0, or an error as ipcio_listen and ipcio_connect; UNSUPPORTED also a type that this build
+ * does not have (cMailSlot). */
 IPCIO_API int ipcio_InitConnection(int type, const char *resource, int block, ipcio_sleep *sleep, void *context,
                                    int bufsize);
 IPCIO_API int ipcio_OpenConnection(int type, const char *resource, int block, ipcio_sleep *sleep, void *context,

@@ -47,9 +47,25 @@ static entry *find(int fd)
     return e;
 }
 
+/* What was not ended by the end of the process is closed, so that no name stays.  Another thread may be in a call: nothing
+ * is freed. */
+static void at_exit(void)
+{
+    for (;;) {
+        process_lock();
+        entry *e = count > 0 ? table[--count] : NULL;
+        process_unlock();
+        if (!e) return;
+        if (e->conn) ipcio_conn_close(e->conn);
+        if (e->server) ipcio_server_close(e->server);
+    }
+}
+
 static int enter(entry *e)
 {
+    static bool hooked;
     process_lock();
+    hooked = hooked || atexit(at_exit) == 0;
     int fd = IPCIO_NOMEMORY;
     if (count == room) {
         size_t more = room ? room * 2 : 16;
@@ -77,9 +93,10 @@ static void leave(entry *e)
     process_lock();
     size_t i = 0;
     while (i < count && table[i] != e) i++;
-    if (i < count) memmove(table + i, table + i + 1, (--count - i) * sizeof *table);
+    bool found = i < count;
+    if (found) memmove(table + i, table + i + 1, (--count - i) * sizeof *table);
     process_unlock();
-    destroy(e);
+    if (found) destroy(e);
 }
 
 /* ------------------------------------------------------------------------------------ order of calls */
@@ -184,6 +201,10 @@ static int make_address(int type, const char *resource, char **to)
     default_resource(type, usual);
     const char *name = resource && *resource ? resource : usual;
     bool whole = strstr(name, "://") || strncmp(name, "\\\\", 2) == 0;
+    const char *const *there = ipcio_transports();
+    while (*there && strcmp(*there, schemes[type]) != 0) there++;
+    if (!whole && !*there)
+        return ipcio__fail(IPCIO_UNSUPPORTED, "connections of type %d, %s, are not in this build", type, schemes[type]);
     size_t size = 3 * strlen(name) + 32;
     char *text = *to = malloc(size);
     if (!text) return ipcio__fail(IPCIO_NOMEMORY, "no memory for a connection");

@@ -356,20 +356,41 @@ static void test_types_of_this_build(void **state)
             assert_true(fd > 0);
             OK(ipcio_EndConnection(fd));
         } else {
-            FAILS(INVALID, fd);
+            FAILS(UNSUPPORTED, fd);
         }
     }
 }
 
+static int leaves(char **arguments)
+{
+    static const int types[] = {ipcio_cNamedPipe, ipcio_cFile, ipcio_cSharedMem};
+    for (size_t i = 0; i < COUNT(types); i++) {
+        CHECK(ipcio_InitConnection(types[i], arguments[0], 1, NULL, NULL, 65536) > 0);
+        CHECK(ipcio_OpenConnection(types[i], arguments[0], 1, NULL, NULL, 65536) > 0);
+    }
+    exit(0); /* as at the end of main */
+}
+
+/* What a program did not end leaves nothing behind. */
+static void test_exit(void **state)
+{
+    int before = count_entries(getenv("IPCIO_DIR"));
+    (void)state;
+    struct child *child = start("leaves", fresh_name(), NULL);
+    finish(child);
+    assert_int_equal(count_entries(getenv("IPCIO_DIR")), before);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct role roles[] = {{"greeter", greeter_role}, {NULL, NULL}};
+    static const struct role roles[] = {{"greeter", greeter_role}, {"leaves", leaves}, {NULL, NULL}};
     const struct CMUnitTest tests[] = {
         TEST(test_life_cycle),     TEST(test_default_resource),       TEST(test_client_first),
         TEST(test_wrong_order),    TEST(test_unknown_ids),            TEST(test_many_ids),
         TEST(test_bad_arguments),  TEST(test_second_server),          TEST(test_not_blocking),
         TEST(test_sleep_function), TEST(test_sleep_function_goes_on), TEST(test_steps),
         TEST(test_suspend),        TEST(test_suspended_open_given_up), TEST(test_types_of_this_build),
+        TEST(test_exit),
     };
     RUN(argc, argv, roles, tests);
 }

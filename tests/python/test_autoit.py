@@ -441,7 +441,7 @@ def test_types_of_other_transports(type_):
     if schemes[type_] in ipcio.transports():
         EndConnection(InitConnection(type_))
     else:
-        with pytest.raises(ipcio.Invalid, match=schemes[type_]):
+        with pytest.raises(ipcio.Unsupported, match=schemes[type_]):
             InitConnection(type_)
 
 

@@ -1,5 +1,6 @@
 """Objects that are left to the interpreter's end, in whatever order it takes them."""
 import math
+import os
 import textwrap
 
 import ipcio
@@ -88,6 +89,8 @@ def test_objects_end_with_the_interpreter(script, address, how):
     ends.expect("open")
     assert ends.finish() == []
     ipcio.listen(address).close()  # the name is free
+    name = address.partition("://")[2]
+    assert [left for left in os.listdir(os.environ["IPCIO_DIR"]) if left.startswith(name)] == []
 
 
 def test_daemon_threads_outlive_the_objects(script, address, python_leaks):
