@@ -83,6 +83,14 @@ static int refuse(lua_State *L, const char *message)
     lua_pushstring(L, ipcio_code(IPCIO_INVALID));
     return 3;
 }
+
+static int no_memory(lua_State *L, size_t n)
+{
+    lua_pushnil(L);
+    lua_pushfstring(L, "no memory for %I bytes", (LUAI_UACINT)n);
+    lua_pushstring(L, ipcio_code(IPCIO_NOMEMORY));
+    return 3;
+}
 %}
 
 %typemap(out) ipcio_st %{
@@ -140,6 +148,18 @@ static int integer_at(lua_State *L, int i, lua_Integer min, lua_Integer max, lua
 {
     *value = luaL_checkinteger(L, i);
     return min <= *value && *value <= max;
+}
+
+/* Whether Lua can have so much, where it raises an error of its own if not. */
+static int has_memory(lua_State *L, size_t n)
+{
+    void *context;
+    lua_Alloc allocate = lua_getallocf(L, &context);
+    void *room = allocate(context, NULL, 0, n);
+
+    if (room)
+        allocate(context, room, n, 0);
+    return room != NULL || n == 0;
 }
 
 /* Text without NUL at index i.  False if it has one. */
@@ -213,6 +233,9 @@ static int text_at(lua_State *L, int i, char **text)
     $2 = (size_t)integer;
     $3 = &length;
 %}
+/* The string is a copy of the buffer. */
+%typemap(check) (void *whole, size_t n, size_t *got)
+    "$1 = has_memory(L, 2 * $2) ? luaL_buffinitsize(L, &piece$argnum, $2) : NULL;"
 
 %typemap(in, numinputs=0) ipcio_peer *peer (ipcio_peer peer) "$1 = &peer;"
 %typemap(argout) ipcio_peer *peer {
@@ -466,6 +489,8 @@ static int export_memory(lua_State *L)
         size = (size_t)integer;
     else
         return refuse(L, "a length must not be negative");
+    if (!has_memory(L, sizeof *m + size))
+        return no_memory(L, size);
     m = lua_newuserdatauv(L, sizeof *m + size, 0);
     m->size = size;
     if (text)

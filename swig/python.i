@@ -121,6 +121,12 @@ static int check_signals(ipcio_caller *caller)
 %typemap(freearg) (void *to, size_t n, size_t *got)
     "Py_XDECREF(piece$argnum);"
 %apply (void *to, size_t n, size_t *got) {(void *whole, size_t n, size_t *got)};
+%typemap(in) (void *whole, size_t n, size_t *got) (size_t got, PyObject *piece = NULL) %{
+    if (!take_size($input, &$2)) SWIG_fail;
+    if (!(piece = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)$2))) PyErr_Clear(); /* the call says it */
+    $1 = piece ? PyBytes_AS_STRING(piece) : NULL;
+    $3 = &got;
+%}
 
 %typemap(in, numinputs=0) (int64_t *pid, uint64_t *address) (int64_t pid, uint64_t address)
     "$1 = &pid; $2 = &address;"

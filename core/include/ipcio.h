@@ -430,7 +430,7 @@ IPCIO_API void ipcio_set_free(ipcio_set *set);
 IPCIO_API int ipcio_memory_export(const void *data, int64_t *pid, uint64_t *address);
 
 /* Copies memory of another process.
- *   to, n   where it goes, and how much
+ *   to, n   where it goes, and how much; NULL: the caller had no memory for it, NOMEMORY
  *   got     receives how many bytes were copied, after an error too
  * Errors: MISSING no such process; DENIED; INVALID nothing can be read at the address; TOOBIG only the first *got bytes
  * can be; UNSUPPORTED; NOMEMORY; SYSTEM. */

@@ -16,6 +16,8 @@ int ipcio_memory_read(int64_t pid, uint64_t address, void *to, size_t n, size_t 
 {
     *got = 0;
     if (pid <= 0) return ipcio__fail(IPCIO_INVALID, "%" PRId64 " is not the number of a process", pid);
+    if (n > 0 && !to)
+        return ipcio__fail(IPCIO_NOMEMORY, "process %" PRId64 ": no memory for the %zu bytes to be read", pid, n);
     int st = os_process_read(pid, address, to, n, got);
     if (st == 0) return 0;
     if (st == IPCIO_INVALID && *got > 0)

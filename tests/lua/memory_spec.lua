@@ -51,6 +51,13 @@ describe("memory", function()
     assert.is_false(getmetatable(memory))
   end)
 
+  it("is asked for more than there is room for", function()
+    local data, message, code = ipcio.read_memory(pid, 1 << 20, 1 << 50)
+    assert.same({nil, ("process %d: no memory for the %d bytes to be read"):format(pid, 1 << 50), "nomemory"},
+                {data, message, code})
+    fails("nomemory", ipcio.export_memory(1 << 50))
+  end)
+
   it("is read by another process", function()
     local memory = assert(ipcio.export_memory("there"))
     local output = support.start("memory_reader", memory:pid(), memory:address(), memory:size())

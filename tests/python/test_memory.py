@@ -92,6 +92,11 @@ def test_bad_arguments(place, error):
         ipcio.read_memory(*place)
 
 
+def test_more_than_there_is_memory_for():
+    with pytest.raises(ipcio.NoMemory, match=f"process {os.getpid()}: no memory for the {1 << 50} bytes"):
+        ipcio.read_memory(os.getpid(), 1 << 20, 1 << 50)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_another_user_may_not(ask):
     with ipcio.export_memory(b"secret") as memory:
