@@ -145,7 +145,7 @@ static void forget_call(ipcio_conn *c)
 static const char *give_up(handle *h, int want)
 {
     ipcio_conn *c = conn_of(h);
-    if (!c->connected) return "nobody served the name";
+    if (!c->connected) return c->missing ? c->missing : "nobody served the name";
     bool calling = atomic_load_explicit(&c->calling, memory_order_relaxed) != CALL_IDLE;
     /* Only a call owns both sides: the other one may have another thread inside, which must not find it taken. */
     if ((want == IPCIO_WANT_WRITE || calling) && handle_enter(h, IPCIO_WANT_WRITE) == 0) {

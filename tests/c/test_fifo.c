@@ -105,6 +105,11 @@ static void test_read_as_client(void **state)
     struct stat st;
     (void)state;
     FAILS(MISSING, ipcio_connect(FIFO(path), "direction=read", 0, &conn));
+    assert_non_null(strstr(ipcio_message(), ": there is no such FIFO"));
+    FAILS(TIMEOUT, ipcio_connect(FIFO(path), "direction=read", 20, &conn));
+    assert_non_null(strstr(ipcio_message(), ": there was no such FIFO within 0.02 s"));
+    FAILS(TIMEOUT, ipcio_connect(FIFO(path), NULL, 20, &conn));
+    assert_non_null(strstr(ipcio_message(), ": nobody had the FIFO open to read within 0.02 s"));
     assert_int_equal(mkfifo(path, 0640), 0);
     OK(ipcio_connect(FIFO(path), "direction=read", 0, &conn));
     FAILS(TIMEOUT, ipcio_read(conn, 0, &(const void *){NULL}, &(size_t){0}));

@@ -165,6 +165,11 @@ static void test_the_folder_must_be_there(void **state)
     (void)state;
     FAILS(MISSING, ipcio_listen(address_of(fresh_path()), NULL, &server));
     FAILS(MISSING, ipcio_connect(address_of(fresh_path()), NULL, 0, &conn));
+    assert_non_null(strstr(ipcio_message(), ": there is no such folder"));
+    FAILS(TIMEOUT, ipcio_connect(address_of(fresh_path()), NULL, 20, &conn));
+    assert_non_null(strstr(ipcio_message(), ": there was no such folder within 0.02 s"));
+    FAILS(MISSING, ipcio_connect(address_of(loud_folder()), NULL, 0, &conn));
+    assert_non_null(strstr(ipcio_message(), ": nobody serves the name"));
     FAILS(UNSUPPORTED, ipcio_listen(address_of(loud_folder()), "framing=line", &server));
     FAILS(UNSUPPORTED, ipcio_connect(address_of(loud_folder()), "framing=raw", 0, &conn));
 }

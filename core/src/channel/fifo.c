@@ -100,6 +100,10 @@ static int fifo_connect(ipcio_conn *c)
     f->reads = c->options.direction == DIRECTION_READ;
     st = rendezvous_connect(c, &f->rendezvous, f->reads ? open_to_read : open_to_write, stream_open);
     if (st == IPCIO_EXISTS) return ipcio__fail(IPCIO_INVALID, "%s: what is there is not a FIFO", c->address.text);
+    if (st == IPCIO_MISSING) {
+        c->missing = f->reads ? "there was no such FIFO" : "nobody had the FIFO open to read";
+        return ipcio__fail(st, f->reads ? "%s: there is no such FIFO" : "%s: nobody has the FIFO open to read", c->address.text);
+    }
     if (st != 0) return st;
     process_lock();
     st = open_waiting(f, f->stream.fd, c->address.text);

@@ -134,6 +134,7 @@ struct ipcio_conn {
     address address; /* of a server's connections only the text */
     options options;
     _Atomic bool connected;
+    const char *missing; /* why connect found nobody, in the past tense, where more can be said than that; else NULL */
     ipcio_peer peer; /* does not change */
     int peer_known;  /* 0, or why not */
     ipcio_conn *next; /* among the strangers of a server */
