@@ -548,7 +548,11 @@ static int end_view(PyObject *self, int side)
     if (view && view != Py_None) Py_XDECREF(PyObject_CallMethod(view, "release", NULL));
     Py_XDECREF(view);
     if (!*shown) return 1;
-    PyErr_Format(PyExc_BufferError, "%R: a part of the view of its last message is in use; release that first", self);
+    PyErr_Format(PyExc_BufferError,
+                 side == IPCIO_WANT_READ ? "%R: a part of the view of the message read last, such as a slice, is still in "
+                                           "use; release it, then repeat this call"
+                                         : "%R: a part of the view of the message, such as a slice, is still in use, so "
+                                           "nothing was sent; release it, then repeat this call", self);
     return 0;
 }
 

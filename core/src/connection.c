@@ -519,7 +519,7 @@ static inline int write_some(ipcio_conn *c, const void *data, size_t n, bool las
         c->out.size = n;
         c->out.taken = 0;
     } else if (n != c->out.size || data != c->out.data) {
-        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
+        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished; repeat that with the same data", c->base.text);
     }
     int st = c->transport->write(c, last);
     if (st <= 0) c->out.data = NULL;
@@ -535,7 +535,7 @@ static int convert(ipcio_conn *c, const void **data, size_t *size)
 {
     buffer *wire = &c->out.wire;
     if (c->out.state == WRITE_WHOLE && (*data != c->out.given || *size != c->out.given_size))
-        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
+        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished; repeat that with the same data", c->base.text);
     int st = c->out.state == WRITE_WHOLE ? 0 : text_to_wire(&c->options, *data, *size, wire);
     if (st == IPCIO_INVALID)
         return ipcio__fail(st, "%s: the message %s; nothing was sent", c->base.text,
@@ -562,7 +562,7 @@ static int admit(ipcio_conn *c, const void **data, size_t *size, uint32_t call, 
         c->out.file = file;
         c->out.m.file = file != OS_NONE;
     } else if (file != c->out.file) {
-        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished", c->base.text);
+        return ipcio__fail(IPCIO_INVALID, "%s: another write is not finished; repeat that with the same data", c->base.text);
     }
     return 0;
 }
@@ -682,7 +682,7 @@ static int read_piece(ipcio_conn *c, const piece *p)
     switch (p->what) {
     case READ_START:
         if (open || (c->in.state == READ_WHOLE && !converts))
-            return ipcio__fail(IPCIO_INVALID, "%s: a message is being read already", c->base.text);
+            return ipcio__fail(IPCIO_INVALID, "%s: a message is being read already; end that first", c->base.text);
         if (converts) return start_text(c, p->got);
         if ((st = start(c, NULL)) != 0) return st;
         c->in.state = READ_PIECES;
@@ -744,7 +744,7 @@ static int make_room(ipcio_conn *c, uint64_t n, void **room)
 {
     if (c->out.state == WRITE_PIECES && c->out.room) c->out.state = WRITE_IDLE;
     if (c->out.state != WRITE_IDLE)
-        return ipcio__fail(IPCIO_INVALID, "%s: a message is being written already", c->base.text);
+        return ipcio__fail(IPCIO_INVALID, "%s: a message is being written already; end that first", c->base.text);
     c->out.room = *room = NULL;
     int st = check_size(c, n, false);
     if (st == 0 && c->transport->reserve && !text_converts(&c->options)) st = c->transport->reserve(c, n, room);
@@ -765,7 +765,7 @@ static int write_piece(ipcio_conn *c, const piece *p)
     switch (p->what) {
     case WRITE_START:
         if (c->out.state != WRITE_IDLE)
-            return ipcio__fail(IPCIO_INVALID, "%s: a message is being written already", c->base.text);
+            return ipcio__fail(IPCIO_INVALID, "%s: a message is being written already; end that first", c->base.text);
         if ((st = check_size(c, p->n, false)) != 0) return st;
         if (converts) {
             c->out.m.length = p->n;
@@ -800,7 +800,10 @@ static int write_piece(ipcio_conn *c, const piece *p)
         if (st <= 0) c->out.state = WRITE_IDLE;
         return st;
     }
-    return ipcio__fail(IPCIO_INVALID, "%s: no message is being written in pieces; start one first", c->base.text);
+    return ipcio__fail(IPCIO_INVALID,
+                       open ? "%s: a message is being written in place: fill in its room, and end it"
+                            : "%s: no message is being written in pieces; start one first",
+                       c->base.text);
 }
 
 static int try_piece(ipcio_conn *c, piece p)

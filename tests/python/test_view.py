@@ -228,8 +228,10 @@ def test_the_end_ends_the_room(both):
     room = client.write_view(3)
     room[:] = b"abc"
     part = room[1:]
-    with pytest.raises(BufferError, match="in use"):
+    with pytest.raises(BufferError, match="in use, so nothing was sent"):
         client.write_end(LONG)
+    with pytest.raises(ipcio.Invalid, match="in place"):
+        client.write_buffer(b"abc")
     with pytest.raises(BufferError, match="in use"):
         client.write_view(3)
     part[:] = b"xy"

@@ -119,7 +119,7 @@ int ipcio_give_up(void *opaque, int want, int status, double seconds)
     handle *h = opaque;
     if (atomic_load_explicit(&h->gate, memory_order_relaxed) & GATE_CLOSED) return handle_not_open(h);
     const char *what = h->kind->give_up(h, want);
-    if (status == IPCIO_TIMEOUT && seconds >= 0)
+    if (status == IPCIO_TIMEOUT && seconds > 0)
         return ipcio__fail(status, "%s: %s within %g s", h->text, what, seconds);
     if (status == IPCIO_TIMEOUT) return ipcio__fail(status, "%s: %s yet", h->text, what);
     if (status == IPCIO_INTERRUPTED) return ipcio__fail(status, "%s: the wait was interrupted: %s yet", h->text, what);
