@@ -84,6 +84,7 @@ end
 ---@return string? code
 function ipcio.connect(address, timeout, options)
   if type(timeout) == "table" and options == nil then timeout, options = nil, timeout end
+  if not tonumber(timeout) and timeout ~= nil then check(timeout, "number", 2, "connect") end
   if options ~= nil then check(options, "table", 3, "connect") end
   return core.connect(address, options and encode(options), timeout)
 end
