@@ -158,6 +158,29 @@ static void test_a_foreign_lock_stays(void **state)
     assert_int_equal(get_file(text_of("%s/" FILE_LOCK, path), big, 10), 4);
 }
 
+/* A server that somebody took its files from removes nothing of the next one. */
+static void test_removed_while_serving(void **state)
+{
+    (void)state;
+    for (size_t f = 0; f < COUNT(folders); f++) {
+        const char *path = folders[f](), *files[] = {FILE_LOCK, FILE_SERVER, FILE_BELL};
+        ipcio_server *server;
+        ipcio_conn *conn;
+        OK(ipcio_listen(address_of(path), NULL, &server));
+        for (size_t i = 0; i < 2 + (f == 0); i++)
+            CHECK(unlink(text_of("%s/%s", path, files[i])) == 0);
+        struct child *other = start_echo(address_of(path));
+        int before = count_entries(path);
+        ipcio_server_free(server);
+        assert_int_equal(count_entries(path), before);
+        OK(ipcio_connect(address_of(path), NULL, LONG_MS, &conn));
+        WRITES(conn, "hello");
+        READS(conn, "hello");
+        ipcio_conn_free(conn);
+        stop(other);
+    }
+}
+
 static void test_the_folder_must_be_there(void **state)
 {
     ipcio_server *server;
@@ -626,10 +649,10 @@ static void test_a_client_elsewhere(void **state)
 
 int main(int argc, char **argv)
 {
-    static const struct role roles[] = {{"victim", victim_role}, {"client", client_role}, {NULL, NULL}};
+    static const struct role roles[] = {{"echo", echo_role}, {"victim", victim_role}, {"client", client_role}, {NULL, NULL}};
     static const struct CMUnitTest tests[] = {
         TEST(test_nothing_is_left),      TEST(test_a_name_leaves_nothing), TEST(test_foreign_files_stay),
-        TEST(test_a_foreign_lock_stays), TEST(test_the_folder_must_be_there), TEST(test_killed),
+        TEST(test_a_foreign_lock_stays), TEST(test_removed_while_serving), TEST(test_the_folder_must_be_there), TEST(test_killed),
         TEST(test_client_killed_in_the_queue), TEST(test_both_killed),     TEST(test_rubbish),
         TEST(test_draft_in_the_way),      TEST(test_a_late_file),
         TEST(test_unread_is_bounded),    TEST(test_descriptors),           TEST(test_close_wakes),

@@ -232,6 +232,24 @@ static void test_replaced_while_serving(void **state)
     unlink(path);
 }
 
+/* Nor does it remove the lock of one that took the name after somebody else had removed all of it. */
+static void test_removed_while_serving(void **state)
+{
+    const char *path = fresh_path(), *lock = text_of("%s.lock", path);
+    ipcio_server *server;
+    ino_t second;
+    (void)state;
+    OK(ipcio_listen(at_path(path), NULL, &server));
+    CHECK(unlink(path) == 0 && unlink(lock) == 0);
+    struct child *other = start_echo(at_path(path));
+    second = inode(lock);
+    ipcio_server_free(server);
+    assert_true(second != 0 && inode(lock) == second);
+    FAILS(EXISTS, ipcio_listen(at_path(path), NULL, &server));
+    stop(other);
+    assert_int_equal(inode(lock), 0);
+}
+
 /* "stranger" ADDRESS OTHER NAMED: another user, for whom the socket is not, nor the folder of names. */
 static int stranger_role(char **arguments)
 {
@@ -335,6 +353,7 @@ int main(int argc, char **argv)
         TEST(test_untrusted_ipcio_dir),    TEST(test_foreign_files_stay),
         TEST(test_foreign_lock_file_stays),
         TEST(test_stale_socket_at_a_path), TEST(test_replaced_while_serving),
+        TEST(test_removed_while_serving),
         TEST(test_other_users_are_kept_out), TEST(test_opened_to_others),
         TEST(test_files_are_this_users),
     };

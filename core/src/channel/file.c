@@ -862,7 +862,7 @@ static void file_unlisten(ipcio_server *base)
 {
     file_server *s = server_of(base);
     close_looking(s);
-    (void)os_folder_unlink(s->folder, FILE_SERVER);
+    if (namelock_ours(&s->base.lock)) (void)os_folder_unlink(s->folder, FILE_SERVER);
     rendezvous_unlisten(base);
     sweep(s->folder, 0);
     os_close(s->folder);

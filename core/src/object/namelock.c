@@ -76,9 +76,14 @@ void namelock_abandon(namelock *l)
     *l = (namelock){.file = OS_NONE};
 }
 
+bool namelock_ours(const namelock *l)
+{
+    return l->path && l->file != OS_NONE && os_file_at(l->file, OS_NONE, l->path) == 0;
+}
+
 void namelock_drop(namelock *l)
 {
-    if (l->path && l->file != OS_NONE) (void)os_file_remove(l->path); /* before the lock ends: it is ours until then */
+    if (namelock_ours(l)) (void)os_file_remove(l->path); /* before the lock ends: it is ours until then */
     namelock_abandon(l);
 }
 

@@ -23,7 +23,10 @@ int namelock_take(namelock *l, const char *path);
  * locks and listeners, so that who was told of its end may be here already. */
 bool namelock_look_again(int *looks);
 
-/* Removes the file and gives the name back. */
+/* Whether the file is still at its path.  Who removed it from outside has let another take the name. */
+bool namelock_ours(const namelock *l);
+
+/* Removes the file, where it is still ours, and gives the name back. */
 void namelock_drop(namelock *l);
 
 /* Whether somebody holds the name whose file this is: a dead holder's contents mean nothing. */
