@@ -16,6 +16,18 @@ int fsync(int fd)
     return (int)syscall(SYS_fsync, fd);
 }
 
+static int vanishing; /* so many folders are removed by somebody else just after they were made */
+
+int mkdirat(int parent, const char *path, mode_t mode)
+{
+    int r = (int)syscall(SYS_mkdirat, parent, path, mode);
+    if (parent == AT_FDCWD && vanishing > 0) {
+        vanishing--;
+        CHECK(rmdir(path) == 0);
+    }
+    return r;
+}
+
 /* ----------------------------------------------------------------------------------------- folders */
 
 static const char *loud_folder(void)
@@ -121,6 +133,21 @@ static void test_a_name_leaves_nothing(void **state)
         free_pair(&pair);
         assert_int_equal(count_entries(getenv("IPCIO_DIR")), 0);
     }
+}
+
+/* The last client of the server before removes the folder that the next one has found or made. */
+static void test_a_name_removed_while_it_is_taken(void **state)
+{
+    struct pair pair;
+    (void)state;
+    vanishing = 3;
+    open_pair_at(&pair, text_of("file://%s", fresh_name()), NULL, NULL);
+    assert_int_equal(vanishing, 0);
+    free_pair(&pair);
+    vanishing = 10000; /* for ever */
+    FAILS(MISSING, ipcio_listen(text_of("file://%s", fresh_name()), NULL, &pair.server));
+    vanishing = 0;
+    assert_int_equal(count_entries(getenv("IPCIO_DIR")), 0);
 }
 
 static void test_foreign_files_stay(void **state)
@@ -651,7 +678,8 @@ int main(int argc, char **argv)
 {
     static const struct role roles[] = {{"echo", echo_role}, {"victim", victim_role}, {"client", client_role}, {NULL, NULL}};
     static const struct CMUnitTest tests[] = {
-        TEST(test_nothing_is_left),      TEST(test_a_name_leaves_nothing), TEST(test_foreign_files_stay),
+        TEST(test_nothing_is_left),      TEST(test_a_name_leaves_nothing), TEST(test_a_name_removed_while_it_is_taken),
+        TEST(test_foreign_files_stay),
         TEST(test_a_foreign_lock_stays), TEST(test_removed_while_serving), TEST(test_the_folder_must_be_there), TEST(test_killed),
         TEST(test_client_killed_in_the_queue), TEST(test_both_killed),     TEST(test_rubbish),
         TEST(test_draft_in_the_way),      TEST(test_a_late_file),

@@ -1,7 +1,5 @@
 /* threads.c - threads in each other's way: one reads while another writes, others wait and ask, and one more closes; and
  * a fork while all of them are busy.  Under the thread sanitizer it is told who races. */
-/* Over `file` only when it is asked for: a listen still fails where the last client removes the name's folder just then. */
-#define RUNS_OVER(scheme) (any_chosen || strncmp(scheme, "file", 4) != 0)
 #include "faults.h"
 
 static _Atomic long messages; /* what got through, over all rounds */

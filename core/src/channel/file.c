@@ -783,28 +783,31 @@ static int file_connect(ipcio_conn *base)
 
 /* ------------------------------------------------------------------------------------------ serving */
 
+static int open_folder(file_server *s)
+{
+    const char *text = s->base.base.address.text;
+    int st = s->named ? os_folder_make(OS_NONE, s->path) : 0;
+    if (st == IPCIO_EXISTS) st = 0;
+    process_lock();
+    if (st == 0) st = os_folder_open(OS_NONE, s->path, &s->folder);
+    process_unlock();
+    if (st == IPCIO_MISSING && !s->named)
+        return ipcio__fail_os(st, "%s: the folder must be there: it is what both sides reach", text);
+    return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot open %s", text, s->path);
+}
+
+/* Takes the lock in the folder.  MISSING: that is not there, or was removed in the middle. */
 static int take_name(file_server *s)
 {
-    enum { ATTEMPTS = 100 };
-    const char *text = s->base.base.address.text;
-    int st;
-    for (int i = 0; i < ATTEMPTS; i++) { /* a folder of ipcio's own is removed by the last who leaves */
-        st = s->named ? os_folder_make(OS_NONE, s->path) : 0;
-        process_lock();
-        if (st == 0 || st == IPCIO_EXISTS) st = os_folder_open(OS_NONE, s->path, &s->folder);
-        process_unlock();
-        if (st == IPCIO_MISSING && !s->named)
-            return ipcio__fail_os(st, "%s: the folder must be there: it is what both sides reach", text);
-        if (st != 0) return ipcio__fail_os(st, "%s: cannot open %s", text, s->path);
-        if ((st = rendezvous_take(&s->base, s->named)) == 0) {
-            if (!s->named || os_file_at(s->folder, OS_NONE, s->path) == 0) return 0;
-            namelock_abandon(&s->base.lock);
-            st = IPCIO_MISSING;
-        }
-        os_close(s->folder);
-        s->folder = OS_NONE;
-        if (st != IPCIO_MISSING || !s->named) return st;
+    int st = open_folder(s);
+    if (st != 0) return st;
+    if ((st = rendezvous_take(&s->base, s->named)) == 0) {
+        if (!s->named || os_file_at(s->folder, OS_NONE, s->path) == 0) return 0;
+        namelock_abandon(&s->base.lock);
+        st = ipcio__fail(IPCIO_MISSING, "%s: %s", s->base.base.address.text, no_folder);
     }
+    os_close(s->folder);
+    s->folder = OS_NONE;
     return st;
 }
 
@@ -878,6 +881,7 @@ static void file_abandon_server(ipcio_server *base)
 
 static int file_listen(ipcio_server *base)
 {
+    enum { ATTEMPTS = 100 };
     file_server *s = server_of(base);
     char folder[RENDEZVOUS_PATH];
     int64_t now = 0, touched = 0;
@@ -887,7 +891,11 @@ static int file_listen(ipcio_server *base)
     s->named = folder[0];
     s->folder = s->bell = s->timer = s->set = OS_NONE;
     if (s->named) (void)os_list(folder, sweep_name, folder);
-    if ((st = take_name(s)) != 0) return st;
+    int left = s->named ? ATTEMPTS : 1; /* the last who leaves removes a folder of ipcio's own */
+    do st = take_name(s);
+    while (st == IPCIO_MISSING && --left);
+    if (st != 0 && s->named) (void)os_folder_remove(OS_NONE, s->path);
+    if (st != 0) return st;
     s->record = (file_record){.magic = FILE_MAGIC_RECORD, .lease = lease_of(&base->options), .limit = base->options.limit};
     st = os_folder_place(s->folder, s->record.place);
     if (st == 0) st = os_folder_about(s->folder, FILE_LOCK, &s->owner, &touched);
