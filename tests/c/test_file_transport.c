@@ -16,10 +16,17 @@ int fsync(int fd)
     return (int)syscall(SYS_fsync, fd);
 }
 
-static int vanishing; /* so many folders are removed by somebody else just after they were made */
+static int remove_tree(const char *path) { return nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS); }
+
+static int vanishing;      /* so many folders are removed by somebody else just after they were made */
+static const char *doomed; /* this one just before another is made in it */
 
 int mkdirat(int parent, const char *path, mode_t mode)
 {
+    if (parent != AT_FDCWD && doomed) {
+        CHECK(remove_tree(doomed) == 0);
+        doomed = NULL;
+    }
     int r = (int)syscall(SYS_mkdirat, parent, path, mode);
     if (parent == AT_FDCWD && vanishing > 0) {
         vanishing--;
@@ -543,8 +550,6 @@ static void test_close_wakes(void **state)
     }
 }
 
-static int remove_tree(const char *path) { return nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS); }
-
 static void test_folder_disappears(void **state)
 {
     (void)state;
@@ -560,6 +565,21 @@ static void test_folder_disappears(void **state)
         FAILS(ORPHANED, ipcio_read(pair.peer, LONG_MS, &data, &size));
         FAILS(ORPHANED, ipcio_accept(pair.server, LONG_MS, &conn));
         free_pair(&pair);
+    }
+}
+
+static void test_folder_disappears_while_connecting(void **state)
+{
+    (void)state;
+    for (size_t f = 0; f < COUNT(folders); f++) {
+        const char *path = folders[f]();
+        ipcio_server *server;
+        ipcio_conn *conn;
+        OK(ipcio_listen(address_of(path), NULL, &server));
+        doomed = path;
+        FAILS(MISSING, ipcio_connect(address_of(path), NULL, 0, &conn));
+        assert_null(doomed);
+        ipcio_server_free(server);
     }
 }
 
@@ -684,7 +704,8 @@ int main(int argc, char **argv)
         TEST(test_client_killed_in_the_queue), TEST(test_both_killed),     TEST(test_rubbish),
         TEST(test_draft_in_the_way),      TEST(test_a_late_file),
         TEST(test_unread_is_bounded),    TEST(test_descriptors),           TEST(test_close_wakes),
-        TEST(test_folder_disappears),    TEST(test_durable),               TEST(test_a_server_elsewhere),
+        TEST(test_folder_disappears), TEST(test_folder_disappears_while_connecting),
+        TEST(test_durable),               TEST(test_a_server_elsewhere),
         TEST(test_a_client_elsewhere),
     };
     RUN(argc, argv, roles, tests);

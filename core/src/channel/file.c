@@ -697,7 +697,8 @@ static int make_connection(file_conn *c, os_fd top)
     (void)snprintf(c->name, FILE_NAME_SIZE, FILE_PREFIX "c%016llx%016llx", (unsigned long long)os_now(),
                    (unsigned long long)random);
     int st = os_folder_make(top, c->name);
-    if (st == 0) st = os_folder_open(top, c->name, &c->fd[FOLDER]);
+    if (st != 0) return st; /* MISSING: the address's folder was removed */
+    st = os_folder_open(top, c->name, &c->fd[FOLDER]);
     if (st == 0) st = take_side(c);
     if (st == 0) st = os_file_at(c->fd[LIFE], c->fd[FOLDER], life_name[CLIENT]);
     return st == IPCIO_MISSING ? IPCIO_EXISTS : st;
