@@ -85,7 +85,7 @@
  *  by one kernel they wake each other; elsewhere they look, from every 0.2 ms to every 100 ms.  A peer elsewhere counts as
  *  dead after twice keepalive without a sign.  At most some 4 MiB are unread, then writing waits.  Only clients of the
  *  user who made the server's files are let in.  The names ipcio.* and ipcio-c* in the folder are ipcio's, other files
- *  stay.  ORPHANED: the folder was removed; who only reads learns that when it writes, or the peer has gone.
+ *  stay.  ORPHANED: the folder was removed; who waits learns that within a quarter of a second, and the other side then.
  *
  * FIFO
  *  Who listens reads: ipcio_listen makes the FIFO, for this user alone, or uses the one that is there.  What ipcio did

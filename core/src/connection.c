@@ -24,13 +24,15 @@ static int not_connected(const ipcio_conn *c)
 /* ------------------------------------------------------------------------------ a descriptor for others
  *
  * Reading ahead hides messages from the system, so the descriptor is a set of what the transport waits on and of
- * a bell, which rings while a message was read ahead.  Both are made when first asked for. */
+ * a bell, which rings while a message was read ahead; and of a timer where the system does not tell all.  They are made
+ * when first asked for. */
 
 static void close_fileno(ipcio_conn *c)
 {
     os_close(c->in.epoll);
     os_close(c->in.bell);
-    c->in.epoll = c->in.bell = OS_NONE;
+    os_close(c->in.timer);
+    c->in.epoll = c->in.bell = c->in.timer = OS_NONE;
 }
 
 static IPCIO_RARE void ring_read_ahead(ipcio_conn *c)
@@ -38,6 +40,7 @@ static IPCIO_RARE void ring_read_ahead(ipcio_conn *c)
     const transport *t = c->transport;
     if (t->ready(c) || (t->settle && t->settle(c, IPCIO_WANT_READ))) os_bell_ring(c->in.bell);
     else os_bell_clear(c->in.bell);
+    if (c->in.timer != OS_NONE) os_timer_set(c->in.timer, c->base.look);
 }
 
 static inline void show_read_ahead(ipcio_conn *c)
@@ -51,7 +54,9 @@ static int open_fileno(ipcio_conn *c)
     process_lock();
     int st = os_bell_new(&c->in.bell);
     if (st == 0) st = os_set_new(&c->in.epoll);
+    if (st == 0 && c->base.look) st = os_timer_new(&c->in.timer);
     process_unlock();
+    if (st == 0 && c->base.look) st = os_set_put(c->in.epoll, c->in.timer, IPCIO_WANT_READ, c);
     if (st == 0) st = os_set_put(c->in.epoll, c->in.bell, IPCIO_WANT_READ, c);
     if (st == 0) st = os_set_put(c->in.epoll, c->base.side[IPCIO_WANT_READ].fd, IPCIO_WANT_READ, c);
     if (st == 0) return 0;
@@ -183,7 +188,7 @@ int connection_new(const transport *t, const char *text, ipcio_conn **conn)
     ipcio_conn *c = calloc(1, t->conn_size);
     if (!c) return ipcio__fail(IPCIO_NOMEMORY, "%s: no memory for a connection", text);
     c->transport = t;
-    c->in.epoll = c->in.bell = OS_NONE;
+    c->in.epoll = c->in.bell = c->in.timer = OS_NONE;
     for (int side = 0; side < 3; side++) c->base.side[side].fd = OS_NONE;
     *conn = c;
     return 0;

@@ -17,6 +17,7 @@ struct ipcio_set {
     int given, told;
     handle *recent; /* given out last */
     unsigned turns; /* in a row that did not ask the system */
+    int64_t look, due; /* the least `look` of a member, or 0; when they are to be asked next */
 };
 
 static void wake(handle *h)
@@ -101,6 +102,7 @@ static int watch_member(ipcio_set *s, handle *h, int want)
     int st = os_set_put(s->epoll, h->side[want].fd, h->side[want].want, h);
     if (st != 0) return ipcio__fail_os(st, "%s: cannot be waited for", h->text);
     h->set_want = want;
+    if (h->look && (s->look == 0 || h->look < s->look)) s->look = h->look;
     return 0;
 }
 
@@ -167,6 +169,14 @@ static bool is_ready(handle *h, int want)
     return want == IPCIO_WANT_READ && h->kind->ready && h->kind->ready(h);
 }
 
+/* The system does not tell all of some of them. */
+static void look(ipcio_set *s, int64_t now)
+{
+    s->due = now + s->look;
+    for (size_t i = 0; i < s->count; i++)
+        if (s->members[i]->look) link_lately(s, s->members[i]);
+}
+
 /* Finds those that are ready without the system telling. */
 static void find_ready(ipcio_set *s)
 {
@@ -213,20 +223,22 @@ static bool give(ipcio_set *s, void **which)
     return false;
 }
 
-/* Fills `ready`; inside the reading side. */
+/* Fills `ready`; inside the reading side.  Above 0: to be repeated. */
 static int find(ipcio_set *s, int64_t deadline)
 {
     int64_t from = os_now();
     s->given = s->told = 0;
+    if (s->look && from >= s->due) look(s, from);
     find_ready(s);
     bool ask_system = ++s->turns % FAIR == 0; /* others must not starve */
     if (!ask_system && (s->told || spin(s, from, deadline) || settle(s))) return 0;
     bool sleeps = s->told == 0 && !ask_system;
+    int64_t until = s->look ? deadline_earlier(deadline, s->due) : deadline;
     int n = READY_MOST - s->told;
-    if (n > 0) n = os_set_wait(s->epoll, (void **)s->ready + s->told, n, sleeps ? deadline : 0);
+    if (n > 0) n = os_set_wait(s->epoll, (void **)s->ready + s->told, n, sleeps ? until : 0);
     if (n < 0 && n != IPCIO_TIMEOUT && n != IPCIO_INTERRUPTED) return ipcio__fail_os(n, "cannot wait for a set");
     if (n > 0) s->told += n;
-    if (s->told == 0) return sleeps ? n : find(s, deadline);
+    if (s->told == 0) return sleeps && (n != IPCIO_TIMEOUT || until == deadline) ? n : IPCIO_WANT_READ;
     if (sleeps && s->ready[0] == s->recent) wait_slept(s->recent, IPCIO_WANT_READ, os_now() - from);
     return 0;
 }
@@ -234,7 +246,9 @@ static int find(ipcio_set *s, int64_t deadline)
 static int wait_in(ipcio_set *s, int64_t deadline, void **which)
 {
     if (give(s, which)) return 0;
-    int st = find(s, deadline);
+    int st;
+    do st = find(s, deadline);
+    while (st > 0);
     if (st != 0) return st;
     return give(s, which) ? 0 : IPCIO_INTERRUPTED; /* what was ready is not any more */
 }

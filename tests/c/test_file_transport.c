@@ -568,6 +568,87 @@ static void test_folder_disappears(void **state)
     }
 }
 
+/* Who looks by itself may find the peer's file missing when all else is still to be removed. */
+static bool told_of_removal(int st, const char *how)
+{
+    return (st == IPCIO_ORPHANED && strstr(ipcio_message(), "removed")) || (st == IPCIO_CLOSED && strcmp(how, "quiet") == 0);
+}
+
+/* "waiter" ADDRESS quiet|loud HOW: says how its connection ended. */
+static int waiter_role(char **arguments)
+{
+    const char *how = arguments[2];
+    ipcio_conn *conn;
+    ipcio_set *set;
+    const void *data;
+    void *which;
+    size_t size;
+    int st = IPCIO_TIMEOUT;
+    OK(ipcio_connect(arguments[0], NULL, LONG_MS, &conn));
+    OK(ipcio_set_new(&set));
+    if (strcmp(how, "set") == 0)
+        OK(ipcio_set_add(set, conn, IPCIO_WANT_READ));
+    if (strcmp(how, "room") == 0)
+        while ((st = ipcio_write(conn, "x", 1, IPCIO_TRY)) == 0)
+            continue;
+    tell("waiting");
+    if (strcmp(how, "nothing") == 0)
+        wait_for_end();
+    else if (strcmp(how, "set") == 0)
+        OK(ipcio_set_wait(set, ipcio_deadline(LONG_MS / 1000), &which));
+    else if (strcmp(how, "room") == 0)
+        while ((st = ipcio_write(conn, "x", 1, LONG_MS)) == 0) /* what is removed makes room at first */
+            continue;
+    else if (strcmp(how, "descriptor") == 0)
+        while ((st = ipcio_read(conn, IPCIO_TRY, &data, &size)) > 0)
+            CHECK(poll_one(ipcio_fileno(conn), POLLIN, LONG_MS));
+    if (strcmp(how, "room") != 0)
+        st = ipcio_read(conn, LONG_MS, &data, &size);
+    if (strcmp(how, "nothing") != 0)
+        tell(told_of_removal(st, arguments[1]) ? "told" : ipcio_message());
+    ipcio_set_free(set);
+    ipcio_conn_free(conn);
+    return 0;
+}
+
+/* Whoever waits is told, and by him the other side. */
+static void test_folder_disappears_while_waiting(void **state)
+{
+    static const char *const ways[] = {"call", "set", "descriptor", "room", "nothing"};
+    (void)state;
+    for (size_t f = 0; f < COUNT(folders); f++)
+        for (size_t way = 0; way < COUNT(ways); way++) {
+            const char *kind = folders[f] == quiet_folder ? "quiet" : "loud";
+            bool idle = strcmp(ways[way], "nothing") == 0;
+            const char *path = folders[f]();
+            struct pair pair = {0};
+            struct thread thread;
+            OK(ipcio_listen(address_of(path), NULL, &pair.server));
+            struct child *waiter = start("waiter", address_of(path), kind, ways[way], NULL);
+            OK(ipcio_accept(pair.server, LONG_MS, &pair.peer));
+            hear(waiter, "waiting");
+            if (idle) {
+                begin(&thread, reading, pair.peer);
+                until_waiting(&thread);
+            } else {
+                until_asleep(waiter->pid);
+            }
+            int64_t removed = now_ms();
+            do
+                (void)remove_tree(path); /* the waiter may still put a file there */
+            while (access(path, F_OK) == 0);
+            if (idle)
+                (void)end(&thread);
+            else
+                hear(waiter, "told");
+            assert_true(now_ms() - removed < AT_ONCE_MS);
+            assert_true(told_of_removal(reading(pair.peer), kind));
+            assert_true(told_of_removal(ipcio_write(pair.peer, "x", 1, LONG_MS), kind));
+            finish(waiter);
+            free_pair(&pair);
+        }
+}
+
 static void test_folder_disappears_while_connecting(void **state)
 {
     (void)state;
@@ -696,7 +777,7 @@ static void test_a_client_elsewhere(void **state)
 
 int main(int argc, char **argv)
 {
-    static const struct role roles[] = {{"echo", echo_role}, {"victim", victim_role}, {"client", client_role}, {NULL, NULL}};
+    static const struct role roles[] = {{"echo", echo_role}, {"victim", victim_role}, {"waiter", waiter_role}, {"client", client_role}, {NULL, NULL}};
     static const struct CMUnitTest tests[] = {
         TEST(test_nothing_is_left),      TEST(test_a_name_leaves_nothing), TEST(test_a_name_removed_while_it_is_taken),
         TEST(test_foreign_files_stay),
@@ -704,7 +785,8 @@ int main(int argc, char **argv)
         TEST(test_client_killed_in_the_queue), TEST(test_both_killed),     TEST(test_rubbish),
         TEST(test_draft_in_the_way),      TEST(test_a_late_file),
         TEST(test_unread_is_bounded),    TEST(test_descriptors),           TEST(test_close_wakes),
-        TEST(test_folder_disappears), TEST(test_folder_disappears_while_connecting),
+        TEST(test_folder_disappears), TEST(test_folder_disappears_while_waiting),
+        TEST(test_folder_disappears_while_connecting),
         TEST(test_durable),               TEST(test_a_server_elsewhere),
         TEST(test_a_client_elsewhere),
     };

@@ -62,10 +62,12 @@ struct handle {
         os_fd fd;
         int want;      /* how fd is waited for; may differ from the side */
         _Atomic bool lent; /* to a call of the other side, which enters it for a moment and does not sleep inside */
-        int64_t pause; /* look again at least this often, nanoseconds; 0: the system notifies */
+        int64_t pause; /* of what is not connected yet: try again at least this often, nanoseconds; 0: the system notifies */
         int64_t spin;  /* how long to spin before sleeping, nanoseconds: see wait.c, */
         int rest, rest_most; /* which owns these */
     } side[3];         /* indexed by IPCIO_WANT_... */
+
+    int64_t look; /* ask again at least this often, nanoseconds, for what the system does not tell of; 0: it tells all */
 
     struct ipcio_set *set; /* the set it is in, */
     size_t set_index;      /* where, */

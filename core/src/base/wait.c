@@ -67,7 +67,7 @@ void wait_slept(handle *h, int want, int64_t slept)
 /* `beside`: outside of the side, where another thread may take just what this one is to see, so that looks again. */
 static int sleep_until(handle *h, int want, int64_t from, int64_t deadline, bool beside)
 {
-    int64_t pause = h->side[want].pause;
+    int64_t pause = h->side[want].pause ? h->side[want].pause : h->look;
     if (beside && pause == 0) pause = BESIDE;
     int64_t again = pause ? from + pause : DEADLINE_NEVER;
     os_wait item = {.fd = h->side[want].fd, .want = h->side[want].want};

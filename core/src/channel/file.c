@@ -21,6 +21,7 @@
 #define SECOND (1000 * MILLISECOND)
 #define PAUSE_LEAST (MILLISECOND / 5)
 #define PAUSE_MOST (100 * MILLISECOND)
+#define LOOK (250 * MILLISECOND) /* for the folder itself, where the socket tells of all else */
 enum {
     LEASE_PARTS = 4,    /* how often a file is touched in a lease */
     MARKS = 4, MARK_FILES = 128, MARK_BYTES = 1 << 20 /* see file_conn.out */
@@ -339,6 +340,7 @@ uint64_t file_sum(const file_head *h, const uint8_t *bytes)
 
 static int orphaned(file_conn *c)
 {
+    file_wake(&c->stream.conn); /* the peer may sleep, and has to be told */
     return stream_over(&c->stream, IPCIO_ORPHANED, no_folder);
 }
 
@@ -376,10 +378,20 @@ static int get_file(file_conn *c)
     return 0;
 }
 
+/* With a bell: whether there is anything to look for, which may be that the folder was removed. */
+static bool maybe(file_conn *c)
+{
+    if (!c->in.maybe) drain(c);
+    if (c->in.maybe || os_now() - c->in.peer.looked < LOOK) return c->in.maybe;
+    c->in.peer.looked = os_now();
+    if (os_folder_look(c->fd[FOLDER]) != IPCIO_MISSING) return false;
+    lose(c);
+    return c->in.maybe = true;
+}
+
 static int next_file(file_conn *c)
 {
-    if (c->bell && !c->in.maybe) drain(c);
-    if (c->bell && !c->in.maybe) return IPCIO_WANT_READ;
+    if (c->bell && !maybe(c)) return IPCIO_WANT_READ;
     bool gone = peer_gone(c, &c->in.peer); /* before the look: what it wrote was there then */
     if ((!c->bell || gone) && os_folder_look(c->fd[FOLDER]) == IPCIO_MISSING) return orphaned(c);
     int st = get_file(c);
@@ -410,8 +422,7 @@ static bool file_ready(ipcio_conn *base)
     file_conn *c = conn_of(base);
     char name[FILE_NUMBER + 2];
     if (stream_ready(base) || buffer_size(&c->in.bytes)) return true;
-    if (c->bell && !c->in.maybe) drain(c);
-    if (c->bell && !c->in.maybe) return false;
+    if (c->bell && !maybe(c)) return false;
     number_name(name, !c->me, c->in.number);
     if (!c->bell) (void)os_folder_look(c->fd[FOLDER]);
     return c->in.maybe = has(c->fd[FOLDER], name) != IPCIO_MISSING || atomic_load_explicit(&c->gone, memory_order_acquire);
@@ -495,11 +506,12 @@ static int put_file(file_conn *c, const os_piece *pieces, int n, size_t *sent)
 static int file_send(stream *s, const os_piece *pieces, int n, size_t *sent)
 {
     file_conn *c = conn_of(&s->conn);
-    if (peer_gone(c, &c->out.peer)) return IPCIO_CLOSED;
-    int st = wait_for_room(c);
+    bool gone = peer_gone(c, &c->out.peer);
+    int st = gone ? os_folder_look(c->fd[FOLDER]) : wait_for_room(c);
+    if (gone && st != IPCIO_MISSING) return IPCIO_CLOSED;
     if (st == 0) st = put_file(c, pieces, n, sent);
     if (st != IPCIO_MISSING) return st;
-    file_wake(&s->conn); /* the peer may sleep, and has to be told */
+    file_wake(&s->conn);
     return IPCIO_ORPHANED;
 }
 
@@ -572,6 +584,7 @@ static int take_side(file_conn *c)
     int st = take_life(c->fd[FOLDER], c->me, &c->fd[LIFE]);
     if (st == 0) st = os_folder_put(c->fd[FOLDER], draft_name[c->me], name, &c->own, sizeof c->own, false);
     atomic_store(&c->touched, os_now());
+    h->look = c->bell ? LOOK : 0;
     if (st != 0 || c->bell) return st;
     for (int i = READ_TIMER; i <= WRITE_TIMER && st == 0; i++) st = os_timer_new(&c->fd[i]);
     if (st == 0) st = os_bell_new(&c->fd[ALWAYS]);

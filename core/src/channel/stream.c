@@ -182,6 +182,7 @@ static bool is_gone(stream *s)
 static int not_sent(const stream *s, int st)
 {
     if (st == IPCIO_CLOSED) return ipcio__fail(st, "%s: %s", s->conn.base.text, gone);
+    if (st == IPCIO_ORPHANED) return ipcio__fail(st, "%s: what carries the connection was removed", s->conn.base.text);
     return ipcio__fail_os(st, "%s: cannot write", s->conn.base.text);
 }
 

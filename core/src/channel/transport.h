@@ -149,7 +149,7 @@ struct ipcio_conn {
         bool given;   /* a message was given out in place, and its end is still to be said */
         buffer whole; /* a message that lies in no one place */
         buffer text;  /* a message converted to UTF-8 */
-        os_fd epoll, bell; /* of fileno; OS_NONE until asked for */
+        os_fd epoll, bell, timer; /* of fileno; OS_NONE until asked for */
     } in;
 
     struct { /* inside the writing side */
