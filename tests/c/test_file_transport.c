@@ -727,6 +727,31 @@ static void test_a_server_elsewhere(void **state)
     assert_int_equal(count_entries(path), 0);
 }
 
+/* Its lock's file says that it lives, from the first moment, though it is a dead one's. */
+static void test_a_new_server_is_no_dead_one(void **state)
+{
+    (void)state;
+    for (size_t f = 0; f < COUNT(folders); f++) {
+        const char *path = folders[f](), *lock = text_of("%s/" FILE_LOCK, path);
+        struct child *victim = start("victim", address_of(path), NULL);
+        struct stat s;
+        ipcio_server *server;
+        ipcio_conn *conn = NULL;
+        hear(victim, "listening");
+        kill9(victim);
+        set_age(lock, 2000);
+        assert_true(ipcio_connect(address_of(path), NULL, IPCIO_TRY, &conn) > 0); /* finds it dead */
+        OK(ipcio_listen(address_of(path), NULL, &server));
+        assert_true(stat(lock, &s) == 0 && time(NULL) - s.st_mtime < 1000);
+        int st, tries = 0;
+        while ((st = ipcio_connect(address_of(path), NULL, IPCIO_TRY, &conn)) > 0 && ++tries < 10)
+            continue;
+        OK(st);
+        ipcio_conn_free(conn);
+        ipcio_server_free(server);
+    }
+}
+
 enum { LEASE_MS = 2000 }; /* of keepalive=1 */
 
 /* A client whose folder was put there by another host: it lives as long as its file is touched. */
@@ -788,7 +813,7 @@ int main(int argc, char **argv)
         TEST(test_folder_disappears), TEST(test_folder_disappears_while_waiting),
         TEST(test_folder_disappears_while_connecting),
         TEST(test_durable),               TEST(test_a_server_elsewhere),
-        TEST(test_a_client_elsewhere),
+        TEST(test_a_new_server_is_no_dead_one), TEST(test_a_client_elsewhere),
     };
     RUN(argc, argv, roles, tests);
 }

@@ -694,7 +694,8 @@ static int find_server(file_conn *c, os_fd top, int64_t now)
     c->here = memcmp(r.place, c->own.place, OS_PLACE) == 0;
     if (c->here && r.bell) return IPCIO_MISSING; /* it is not there yet, or not any more */
     if ((st = os_folder_about(top, FILE_LOCK, &owner, &touched)) != 0) return st;
-    if (touched == c->dead || !holder_lives(top, FILE_LOCK, &r, c->own.place, now, &locked)) {
+    bool lives = holder_lives(top, FILE_LOCK, &r, c->own.place, now, &locked);
+    if (!lives || (!locked && touched == c->dead)) {
         c->dead = touched;
         return IPCIO_MISSING;
     }
@@ -920,6 +921,7 @@ static int file_listen(ipcio_server *base)
                            base->address.text, s->path);
     }
     if (st == 0) sweep(s->folder, now);
+    if (st == 0) st = os_folder_touch(s->folder, FILE_LOCK); /* which a dead server may have left */
     if (st == 0) st = open_listener(s);
     s->touched = os_now();
     if (st == 0) return 0;
