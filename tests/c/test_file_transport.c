@@ -192,6 +192,31 @@ static void test_a_foreign_lock_stays(void **state)
     assert_int_equal(get_file(text_of("%s/" FILE_LOCK, path), big, 10), 4);
 }
 
+/* Nor is another file that has a name of the server's replaced, but one that its host's death left empty is. */
+static void test_a_foreign_file_in_the_way(void **state)
+{
+    static const char *const names[] = {FILE_SERVER, FILE_DRAFT};
+    ipcio_server *server;
+    (void)state;
+    for (size_t f = 0; f < COUNT(folders); f++)
+        for (size_t i = 0; i < COUNT(names); i++) {
+            const char *path = folders[f](), *file = text_of("%s/%s", path, names[i]);
+            int before = count_entries(path);
+            put_file(file, "mine", 4);
+            FAILS(EXISTS, ipcio_listen(address_of(path), NULL, &server));
+            assert_non_null(strstr(ipcio_message(), file));
+            assert_int_equal(get_file(file, big, 10), 4);
+            CHECK(unlink(file) == 0 && mkdir(file, 0700) == 0);
+            FAILS(EXISTS, ipcio_listen(address_of(path), NULL, &server));
+            assert_int_equal(count_entries(path), before + 1);
+            CHECK(rmdir(file) == 0);
+            put_file(file, "", 0);
+            OK(ipcio_listen(address_of(path), NULL, &server));
+            ipcio_server_free(server);
+            assert_int_equal(count_entries(path), before);
+        }
+}
+
 /* A server that somebody took its files from removes nothing of the next one. */
 static void test_removed_while_serving(void **state)
 {
@@ -806,7 +831,8 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         TEST(test_nothing_is_left),      TEST(test_a_name_leaves_nothing), TEST(test_a_name_removed_while_it_is_taken),
         TEST(test_foreign_files_stay),
-        TEST(test_a_foreign_lock_stays), TEST(test_removed_while_serving), TEST(test_the_folder_must_be_there), TEST(test_killed),
+        TEST(test_a_foreign_lock_stays), TEST(test_a_foreign_file_in_the_way), TEST(test_removed_while_serving),
+        TEST(test_the_folder_must_be_there), TEST(test_killed),
         TEST(test_client_killed_in_the_queue), TEST(test_both_killed),     TEST(test_rubbish),
         TEST(test_draft_in_the_way),      TEST(test_a_late_file),
         TEST(test_unread_is_bounded),    TEST(test_descriptors),           TEST(test_close_wakes),

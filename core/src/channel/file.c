@@ -826,18 +826,30 @@ static int take_name(file_server *s)
     return st;
 }
 
+/* EXISTS: what has this name of the server's is neither a server's record nor empty, as the death of the folder's host
+ * may leave one. */
+static int find_foreign(const file_server *s, const char *name)
+{
+    file_record r = {0};
+    size_t got = 0;
+    int st = os_folder_get(s->folder, name, &r, sizeof r, &got);
+    if (st == IPCIO_MISSING || (st == 0 && (got == 0 || r.magic == FILE_MAGIC_RECORD))) return 0;
+    const char *text = s->base.base.address.text;
+    if (st != 0 && st != IPCIO_PROTOCOL) return ipcio__fail_os(st, "%s: cannot read %s/%s", text, s->path, name);
+    return ipcio__fail(IPCIO_EXISTS, "%s: %s/%s is a file that ipcio did not create", text, s->path, name);
+}
+
 /* The time by the clock that stamps files. */
 static int folder_time(os_fd folder, int64_t *now)
 {
-    static const char draft[] = "ipcio.new";
     int64_t owner;
     os_fd file;
-    (void)os_folder_unlink(folder, draft);
-    int st = os_folder_file(folder, draft, true, &file);
+    (void)os_folder_unlink(folder, FILE_DRAFT);
+    int st = os_folder_file(folder, FILE_DRAFT, true, &file);
     if (st != 0) return st;
     os_close(file);
-    st = os_folder_about(folder, draft, &owner, now);
-    (void)os_folder_unlink(folder, draft);
+    st = os_folder_about(folder, FILE_DRAFT, &owner, now);
+    (void)os_folder_unlink(folder, FILE_DRAFT);
     return st;
 }
 
@@ -862,7 +874,7 @@ static int open_listener(file_server *s)
     process_unlock();
     if (st == 0) st = os_set_put(s->set, s->timer, IPCIO_WANT_READ, NULL);
     if (st == 0 && s->record.bell) st = os_set_put(s->set, s->bell, IPCIO_WANT_READ, NULL);
-    if (st == 0) st = os_folder_put(s->folder, "ipcio.new", FILE_SERVER, &s->record, sizeof s->record, false);
+    if (st == 0) st = os_folder_put(s->folder, FILE_DRAFT, FILE_SERVER, &s->record, sizeof s->record, false);
     if (st != 0) return st;
     os_timer_set(s->timer, 0);
     *listener = s->set;
@@ -911,6 +923,11 @@ static int file_listen(ipcio_server *base)
     while (st == IPCIO_MISSING && --left);
     if (st != 0 && s->named) (void)os_folder_remove(OS_NONE, s->path);
     if (st != 0) return st;
+    if (!s->named && ((st = find_foreign(s, FILE_SERVER)) != 0 || (st = find_foreign(s, FILE_DRAFT)) != 0)) {
+        namelock_drop(&s->base.lock);
+        file_abandon_server(base);
+        return st;
+    }
     s->record = (file_record){.magic = FILE_MAGIC_RECORD, .lease = lease_of(&base->options), .limit = base->options.limit};
     st = os_folder_place(s->folder, s->record.place);
     if (st == 0) st = os_folder_about(s->folder, FILE_LOCK, &s->owner, &touched);

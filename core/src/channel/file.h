@@ -2,6 +2,7 @@
  *
  *     ipcio.bell, ipcio.bell.lock   the server's socket and its lock (rendezvous.h)
  *     ipcio.server                  a file_record of it, where it looks for clients that do not come by the socket
+ *     ipcio.new                     it being written, and the folder's clock being read
  *     ipcio-[cw]KEY/                a connection, made by its client; w: it waits to be found by the server
  *         client, server            whose locks the two sides hold while they live
  *         cNUMBER, sNUMBER          what the client, the server wrote: 0 is a file_record, the others are a file_head and
@@ -16,6 +17,7 @@
 #define FILE_BELL "ipcio.bell"
 #define FILE_LOCK "ipcio.bell.lock"
 #define FILE_SERVER "ipcio.server"
+#define FILE_DRAFT "ipcio.new"
 #define FILE_PREFIX "ipcio-"
 enum {
     FILE_KEY = 32,                                      /* digits */
