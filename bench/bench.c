@@ -5,6 +5,8 @@
  * BACKEND  ipcio ADDRESS   this library, such as: bench ipcio pipe://bench?buffer=4096 pp 64; tcp://0 for any port
  *          socket-unix, socket-tcp  a bare blocking socket: write all, read all; who reads is told the length
  *          spin-unix, spin-tcp      the same, but a reader looks again and again and never sleeps
+ *          files           a bare file for each message, in a folder beside those of `ipcio file://bench`: written and
+ *                          renamed, and a byte through a Unix socket tells of it; opened, read and removed
  *          limit           no library and no system call: a ring in shared memory, both sides spin; RING: its size,
  *                          a power of two up to 1 MiB
  *          peer FILE       another library, by a shared object made from one of peers/
@@ -27,6 +29,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -40,6 +43,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -202,6 +206,62 @@ static const void *socket_receive(size_t n)
 static void spin(void)
 {
     receive_flags = MSG_DONTWAIT;
+}
+
+/* -------------------------------------------------------------------------------------------- files */
+
+static char folder_path[256];
+static int folder;
+static struct {
+    char side;
+    unsigned long number;
+} own, other;
+
+static void files_prepare(void)
+{
+    const char *names = getenv("IPCIO_DIR");
+    snprintf(folder_path, sizeof folder_path, "%s/bench-files-%d", names ? names : "/dev/shm", (int)getpid());
+    if (mkdir(folder_path, 0700) != 0 || (folder = open(folder_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        die_os(folder_path);
+}
+
+static void files_serve(FILE *ready)
+{
+    unix_serve(ready);
+    own.side = 's';
+    other.side = 'c';
+}
+
+static void files_connect(const char *where)
+{
+    unix_connect(where);
+    own.side = 'c';
+    other.side = 's';
+}
+
+static void files_send(const void *data, size_t n)
+{
+    char draft[] = {own.side, 0}, name[32];
+    snprintf(name, sizeof name, "%c%016lx", own.side, ++own.number);
+    int f = openat(folder, draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (f < 0 || write(f, data, n) != (ssize_t)n || close(f) != 0 || renameat(folder, draft, folder, name) != 0)
+        die_os("send");
+    socket_send("", 1);
+}
+
+static const void *files_receive(size_t n)
+{
+    char name[32];
+    snprintf(name, sizeof name, "%c%016lx", other.side, ++other.number);
+    (void)socket_receive(1);
+    int f = openat(folder, name, O_RDONLY | O_CLOEXEC);
+    if (f < 0 || read(f, in, n) != (ssize_t)n || close(f) != 0 || unlinkat(folder, name, 0) != 0) die_os("receive");
+    return in;
+}
+
+static void files_close(void)
+{
+    (void)rmdir(folder_path); /* by the last of the two */
 }
 
 /* -------------------------------------------------------------------------------------------- limit */
@@ -425,6 +485,7 @@ static const backend backends[] = {
     {"spin-unix", spin, unix_serve, unix_connect, socket_send, socket_receive, nothing},
     {"socket-tcp", nothing, tcp_serve, tcp_connect, socket_send, socket_receive, nothing},
     {"spin-tcp", spin, tcp_serve, tcp_connect, socket_send, socket_receive, nothing},
+    {"files", files_prepare, files_serve, files_connect, files_send, files_receive, files_close},
     {"limit", limit_prepare, limit_serve, limit_connect, limit_send, limit_receive, nothing},
     {"peer", peer_prepare, peer_serve, peer_connect, peer_send, peer_receive, peer_close},
 };
@@ -664,7 +725,7 @@ static int run(const backend *b, const char *mode, size_t n, int64_t ms)
 
 static int usage(void)
 {
-    fputs("usage: bench ipcio ADDRESS|socket-unix|socket-tcp|spin-unix|spin-tcp|limit|peer FILE\n"
+    fputs("usage: bench ipcio ADDRESS|socket-unix|socket-tcp|spin-unix|spin-tcp|files|limit|peer FILE\n"
           "             pp|paced:USEC|stream SIZE [MS]\n"
           "       bench ipcio ADDRESS crowd:N|self SIZE [MS]\n"
           "       bench awake\n", stderr);

@@ -5,6 +5,7 @@ What is compared, each time two processes of which both read every byte of every
              read all, and against ones whose reader spins
     Lua      against LuaSocket's
     Python   against bare sockets, and `pipe` against multiprocessing.connection
+    file     in C against bare files, made, renamed, told of, read and removed by the same calls
     shm      in C against a bare ring in shared memory whose two sides spin and never sleep; in Lua and Python against
              what these have: LuaSocket, multiprocessing.connection
 The bare ones frame nothing: who reads is told how long each message is.
@@ -44,12 +45,13 @@ import peers
 import plot
 from measure import BENCH, C, HERE, LUA, MODES, PYTHON, SIZES, USUAL, Failed, Row, distance
 
-ADDRESSES = {"pipe": "pipe://bench", "tcp": "tcp://0", "shm": "shm://bench"}
+ADDRESSES = {"pipe": "pipe://bench", "tcp": "tcp://0", "shm": "shm://bench", "file": "file://bench"}
+CROWDED = ["pipe", "tcp", "shm"]
 LANGUAGES = {"C": C, "Lua": LUA, "Python": PYTHON}
 PAIRS = [("C", "pipe", "socket-unix"), ("C", "tcp", "socket-tcp"),
          ("Lua", "pipe", "luasocket-unix"), ("Lua", "tcp", "luasocket-tcp"),
          ("Python", "pipe", "socket-unix"), ("Python", "pipe", "multiprocessing"), ("Python", "tcp", "socket-tcp"),
-         ("C", "shm", "limit"), ("Lua", "shm", "luasocket-unix"), ("Python", "shm", "multiprocessing")]
+         ("C", "file", "files"), ("C", "shm", "limit"), ("Lua", "shm", "luasocket-unix"), ("Python", "shm", "multiprocessing")]
 SPINNING = [("C", "pipe", "spin-unix"), ("C", "tcp", "spin-tcp")]
 CONDITIONS = {"pinned": (MODES, PAIRS), "awake": (["round trip"], PAIRS[:2] + SPINNING),
               "together": (MODES, PAIRS[:2])}
@@ -81,9 +83,9 @@ def all_rows():
                               [(name, [*LANGUAGES[language], *backend, MODES[mode], str(SIZES[size])])
                                for name, backend in ((scheme, ["ipcio", ADDRESSES[scheme]]), (peer, [peer]))])
     for language, command in LANGUAGES.items():
-        for scheme, address in ADDRESSES.items():
+        for scheme in CROWDED:
             yield Row("crowd", language, "round trip", "64 B",
-                      [(f"{scheme} of {n}", [*command, "ipcio", address, f"crowd:{n}", "64"]) for n in (10, 1000)])
+                      [(f"{scheme} of {n}", [*command, "ipcio", ADDRESSES[scheme], f"crowd:{n}", "64"]) for n in (10, 1000)])
 
 
 def awake_while(condition):
