@@ -224,7 +224,7 @@ static bool write_frame(uint32_t size)
     check_held();
     if (rig.count == 0 && !rig.held && chance(4))
         show(&frame);
-    ring_commit(&rig.w, size);
+    ring_commit(&rig.w, size, true);
     rig.queue[(rig.first + rig.count++) % MOST_FRAMES] = frame;
     rig.made++;
     return true;
@@ -377,7 +377,7 @@ static void test_nothing_heard_for_long(void **state)
         CHECK(!broken);
         if (to) {
             ring_begin(&rig.w, SIZE, RING_FIRST | RING_LAST, written++, 0, 0);
-            ring_commit(&rig.w, SIZE);
+            ring_commit(&rig.w, SIZE, true);
         }
         if (written - found > 3 && chance(2)) { /* some are always under way */
             CHECK(look(&f) == 1 && f.size == SIZE && f.length == found);
@@ -472,7 +472,7 @@ static bool write_in_thread(uint32_t n)
         ring_show(&rig.w, shown + 64);
     }
     fill(to + shown, size - shown, n + shown);
-    ring_commit(&rig.w, size);
+    ring_commit(&rig.w, size, true);
     return true;
 }
 
@@ -696,7 +696,7 @@ static void test_rubbish_for_the_writer(void **state)
             memset(to, 1, size);
             if (chance(4))
                 ring_show(&rig.w, size / RING_UNIT * RING_UNIT);
-            ring_commit(&rig.w, size);
+            ring_commit(&rig.w, size, true);
             CHECK(rig.w.offset < rig.w.size[rig.w.segment]);
         }
         close_rig();

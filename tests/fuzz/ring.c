@@ -122,7 +122,7 @@ static bool write_step(uint32_t payload, uint32_t seen)
     ring_begin(w, payload, RING_FIRST | RING_LAST, payload, 0, 0);
     memset(to, 1, payload);
     ring_show(w, payload / 2 / RING_UNIT * RING_UNIT);
-    ring_commit(w, payload);
+    ring_commit(w, payload, true);
     MUST(w->offset < w->size[w->segment]);
     return true;
 }

@@ -30,8 +30,10 @@ enum change { EXCHANGE, OR, AND };
 static uint32_t model_load(const volatile void *word);
 static void model_store(volatile void *word, uint32_t value);
 static uint32_t model_change(volatile void *word, enum change how, uint32_t value);
+static void model_fence(void);
 static void *model_copy(void *to, const void *from, size_t n);
 
+#undef atomic_thread_fence
 #undef atomic_load_explicit
 #undef atomic_store_explicit
 #undef atomic_exchange_explicit
@@ -44,6 +46,7 @@ static void *model_copy(void *to, const void *from, size_t n);
 #define atomic_exchange_explicit(p, value, order) model_change((p), EXCHANGE, (value))
 #define atomic_fetch_or_explicit(p, value, order) model_change((p), OR, (value))
 #define atomic_fetch_and_explicit(p, value, order) model_change((p), AND, (value))
+#define atomic_thread_fence(order) model_fence()
 #define memcpy(to, from, n) model_copy((to), (from), (n))
 
 #include "ring.c"
@@ -98,6 +101,7 @@ static const struct scenario {
     uint32_t ring;             /* bytes, instead of RING */
     bool grows;                /* the rings do, where there is need */
     bool loop;                 /* an event loop waits */
+    bool spins;                /* who waits to read looks once more before he sleeps, and so is AWAKE */
     bool stranger;             /* the other is another user: nothing is read in place */
     bool gives_up;             /* the first message without room is given up */
     unsigned signals;          /* so many sleeps of a side end for no reason */
@@ -105,6 +109,7 @@ static const struct scenario {
     enum { NONE, WRITER, READER } dies; /* is killed, at any time */
 } scenarios[] = {
     {"stream", {"(w)", "(r)"}, 6},
+    {"stream, awake", {"(w)", "(r)"}, 4, .spins = true},
     {"stream, event loops", {"(w)", "(r)"}, 5, .loop = true},
     {"stream that grows", {"(w)", "(r)"}, 7, .grows = true},
     {"stream, reserved", {"(vu)", "(r)"}, 6},
@@ -116,6 +121,7 @@ static const struct scenario {
     {"pieces of what is being written", {"(w)", "(r)"}, 3, {50, 80, 7}, .ring = 16 * RING_UNIT, .stranger = true},
     {"pieces, event loops", {"(w)", "(r)"}, 2, {90, 50}, .ring = 16 * RING_UNIT, .stranger = true, .loop = true},
     {"conversation", {"(wr)", "(rw)"}, 6},
+    {"conversation, awake", {"(wr)", "(rw)"}, 3, .spins = true},
     {"conversation, event loops", {"(wr)", "(rw)"}, 4, .grows = true, .loop = true},
     {"conversation, two by two", {"(wwr)", "(rrw)"}, 3},
     {"conversation, reserved", {"(uvr)", "(rv)"}, 4, {40, 7, 16, 1}, .grows = true},
@@ -209,6 +215,12 @@ static uint32_t model_change(volatile void *word, enum change how, uint32_t valu
     return before;
 }
 
+static void model_fence(void)
+{
+    point("fences itself", NULL);
+    show_stores(now);
+}
+
 /* A system's processor may look at bytes, or write them, late. */
 static void *model_copy(void *to, const void *from, size_t n)
 {
@@ -274,6 +286,14 @@ int os_memory_map(os_fd memory, size_t from, size_t size, void **at)
 
 int64_t os_now_coarse(void) { return 0; }
 void os_relax(void) {}
+int os_fence_join(void) { return 0; }
+
+int os_fence(void)
+{
+    point("fences", NULL);
+    for (int i = 0; i < THREADS; i++) show_stores(&world.threads[i]);
+    return 0;
+}
 void process_lock(void) {}
 void process_unlock(void) {}
 int ipcio__fail(int status, const char *format, ...) { return status; }
@@ -307,6 +327,7 @@ static bool right(const uint8_t *bytes, unsigned number)
 static void wait_for(int want)
 {
     bool loop = scenario->loop && want == IPCIO_WANT_READ; /* show_read_ahead, and the loop's own wait */
+    if (scenario->spins && want == IPCIO_WANT_READ && shm_arrived(conn(), want)) return;
     if ((loop && shm_ready(conn())) || shm_settle(conn(), want)) return;
     now->state = want == IPCIO_WANT_READ ? WAITS_TO_READ : WAITS_TO_WRITE;
     (void)system_call("sleeps");

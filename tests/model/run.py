@@ -20,7 +20,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 MEMORY = 1 << 30  # bytes
 
 # What makes the rings small enough, and the repetitions few: the constants of shm.c, and how long it spins.
-CONSTANTS = {"PAGE": 1024, "GROW": 2, "CALM": 3, "WIDE": 24, "STEP": 16, "LEAP": 64, "SILENCE": 0, "STREAM": 1000}
+CONSTANTS = {"PAGE": 1024, "GROW": 2, "CALM": 3, "WIDE": 24, "STEP": 16, "LEAP": 64, "SILENCE": 0, "STREAM": 1000, "SPUN": 1, "LOOKS": 1}
 REPETITIONS = [("shm.c", "if (i < 4096 ||", "if (i < 1 ||"), ("shm.c", " || ++c->out.unheard % 4 != 0", "")]
 
 # What is changed, the scenario that shows it, the file, its text, the text instead.
@@ -28,8 +28,20 @@ MUTANTS = {
     "the head is published without a barrier": (
         "stream",
         "ring.c",
-        "atomic_exchange_explicit(&w->words->head, place(w, at + n), memory_order_seq_cst);",
-        "atomic_store_explicit(&w->words->head, place(w, at + n), memory_order_release);",
+        "if (fenced) atomic_exchange_explicit(&w->words->head, place(w, at + n), memory_order_seq_cst);\n    else ",
+        "",
+    ),
+    "who is awake goes to sleep without a fence": (
+        "stream, awake",
+        "shm.c",
+        " || os_fence() == 0) return true;",
+        ") return true;\n    return true;",
+    ),
+    "a frame may come behind the fence of who was awake": (
+        "stream, awake",
+        "shm.c",
+        "        atomic_thread_fence(memory_order_seq_cst);\n",
+        "",
     ),
     "the tail is published without a barrier": (
         "reader that stops",
@@ -52,7 +64,8 @@ MUTANTS = {
     "who goes to sleep does not look again": (
         "stream",
         "shm.c",
-        "SLEEPS : WAITS, memory_order_seq_cst);\n    return news(c, want);",
+        "SLEEPS : WAITS, memory_order_seq_cst);\n"
+        "    return (want == IPCIO_WANT_READ && !fence(c)) || news(c, want);",
         "SLEEPS : WAITS, memory_order_seq_cst);\n    return false;",
     ),
     "the bell is not rung": ("stream", "shm.c", "closed(c) : wake_reader(c);", "closed(c) : 0;"),

@@ -150,10 +150,12 @@ void ring_show(ring_writer *w, uint32_t bytes)
     atomic_store_explicit(&w->words->head, place(w, w->at + 1 + bytes / RING_UNIT), memory_order_release);
 }
 
-void ring_commit(ring_writer *w, uint32_t payload)
+void ring_commit(ring_writer *w, uint32_t payload, bool fenced)
 {
     uint32_t n = span(payload), at = w->at, offset = w->offset, end = offset + n * RING_UNIT, size = w->size[w->segment];
-    atomic_exchange_explicit(&w->words->head, place(w, at + n), memory_order_seq_cst);
+    if (fenced) atomic_exchange_explicit(&w->words->head, place(w, at + n), memory_order_seq_cst);
+    else atomic_store_explicit(&w->words->head, place(w, at + n), memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
     w->last = at;
     w->last_offset = offset;
     w->at = (at + n) & COUNT_MASK;

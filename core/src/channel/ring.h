@@ -90,9 +90,9 @@ static inline uint32_t ring_frame_most(const ring_writer *w)
 /* Fills in the header of the frame that was reserved.  The reader does not see it yet. */
 void ring_begin(ring_writer *w, uint32_t payload, uint32_t kind, uint32_t length, uint32_t call, uint32_t read);
 
-/* Publishes so many bytes of its payload; all of it with ring_commit, which is a full memory barrier. */
+/* Publishes so many bytes of its payload; all of it with ring_commit, which is a full memory barrier if `fenced`. */
 void ring_show(ring_writer *w, uint32_t bytes);
-void ring_commit(ring_writer *w, uint32_t payload);
+void ring_commit(ring_writer *w, uint32_t payload, bool fenced);
 
 /* Whether ring_reserve, which found no room, is to look again.  Not before an eighth of the ring is free: a writer who
  * used each bit at once would wait for each. */

@@ -48,6 +48,10 @@ void os_unlock(os_mutex *m);
 /* Every other thread of the process has finished what it had begun to store, and loads anew.  UNSUPPORTED. */
 int os_barrier(void);
 
+/* The same with the threads of all processes that have joined.  Costs the others an interrupt each.  UNSUPPORTED */
+int os_fence_join(void);
+int os_fence(void);
+
 /* Runs `before` and `parent` around a fork in the parent, `child` after it in the child. */
 int os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void));
 

@@ -21,6 +21,16 @@ int os_barrier(void)
                : IPCIO_UNSUPPORTED;
 }
 
+int os_fence_join(void)
+{
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0 ? os_fence() : IPCIO_UNSUPPORTED;
+}
+
+int os_fence(void)
+{
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0 ? 0 : IPCIO_UNSUPPORTED;
+}
+
 static int keep(int fd, os_fd *to)
 {
     if (fd < 0) return os__status();
