@@ -378,10 +378,10 @@ static void ipcio_send(const void *data, size_t n)
 
 static uint8_t *copied; /* where messages are copied to */
 
-/* A long one in pieces: the first is copied while the last is still being written. */
+/* A long one in pieces: the first is copied while the last is still being written.  A shorter one is sooner read at once. */
 static void ipcio_copy(size_t n)
 {
-    enum { SHORT = 4096 };
+    enum { SHORT = 16384 };
     const void *data;
     size_t size, got = 0;
     if (n > SHORT) {
