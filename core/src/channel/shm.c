@@ -30,7 +30,7 @@ enum {
     STREAM = 2,           /* messages that were read since one was written, and the next is one of a stream */
     PACE_LEAST = 32,      /* pauses before a reader of a stream looks again, */
     PACE_MOST = 4096,
-    PACE_MANY = 4096      /* so that so many units have come */
+    PACE_MANY = 16384      /* so that so many units have come */
 };
 
 /* Of a side: its reader, its writer, itself; and its reader spins, and will fence all processors before it sleeps. */
