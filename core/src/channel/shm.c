@@ -713,7 +713,7 @@ static bool shm_arrived(ipcio_conn *base, int want)
     shm_conn *c = shm_of(base);
     if (want == IPCIO_WANT_WRITE) return news(c, want);
     if (atomic_load_explicit(&c->streak, memory_order_relaxed) > STREAM) {
-        linger(c->in.pace);
+        linger(c->in.pace > PACE_LEAST ? c->in.pace : PACE_LEAST);
         c->in.pace /= 2;
     } else {
         for (int i = 0; i < LOOKS; i++) {
