@@ -35,7 +35,7 @@ static void close_fileno(ipcio_conn *c)
     c->in.epoll = c->in.bell = c->in.timer = OS_NONE;
 }
 
-static IPCIO_RARE void ring_read_ahead(ipcio_conn *c)
+static IPCIO_SLOW void tell_read_ahead(ipcio_conn *c)
 {
     const transport *t = c->transport;
     if (t->ready(c) || (t->settle && t->settle(c, IPCIO_WANT_READ))) os_bell_ring(c->in.bell);
@@ -45,7 +45,7 @@ static IPCIO_RARE void ring_read_ahead(ipcio_conn *c)
 
 static inline void show_read_ahead(ipcio_conn *c)
 {
-    if (c->in.epoll != OS_NONE) ring_read_ahead(c);
+    if (c->in.epoll != OS_NONE) tell_read_ahead(c);
 }
 
 static int open_fileno(ipcio_conn *c)

@@ -28,7 +28,7 @@ MUTANTS = {
     "the head is published without a barrier": (
         "stream",
         "ring.c",
-        "if (fenced) atomic_exchange_explicit(&w->words->head, place(w, at + n), memory_order_seq_cst);\n    else ",
+        "if (fenced) atomic_exchange_explicit(&w->words->head, head, memory_order_seq_cst);\n    else ",
         "",
     ),
     "who is awake goes to sleep without a fence": (
@@ -108,7 +108,7 @@ MUTANTS = {
         "r->segment = segment;\n    r->offset = r->expected = 0;",
         "r->segment = segment;",
     ),
-    "the ring moves without saying so": ("stream that grows", "ring.c", "RING_TURN, segment + 1, 0, 0);", "RING_TURN, 0, 0, 0);"),
+    "the ring moves without saying so": ("stream that grows", "ring.c", ".length = segment + 1});", ".length = 0});"),
     "the reader is told as one who has read what it looks at": (
         "stream",
         "ring.c",

@@ -44,11 +44,9 @@ static bool see_tail(ring_writer *w)
     return true;
 }
 
-static void put(ring_writer *w, uint32_t size_kind, uint32_t length, uint32_t call, uint32_t read)
+static void put(ring_writer *w, ring_frame f)
 {
-    /* gcc gathers four in a vector register, which takes longer. */
-    const uint64_t words[2] = {size_kind | (uint64_t)length << 32, call | (uint64_t)read << 32};
-    memcpy(w->memory[w->segment] + w->offset, words, sizeof words);
+    memcpy(w->memory[w->segment] + w->offset, &f, sizeof f);
 }
 
 static void advance(ring_writer *w, uint32_t n)
@@ -91,7 +89,7 @@ static bool fits(ring_writer *w, uint32_t need)
     uint32_t whole = 1 + (rest >= need ? need : rest + need);
     w->most = bounded ? between(w->begun, w->at) : size - (whole > size / 8 ? whole : size / 8);
     if (bounded || rest >= need || free < whole) return false;
-    put(w, RING_TURN, 0, 0, 0);
+    put(w, (ring_frame){.size_kind = RING_TURN});
     advance(w, rest);
     return true;
 }
@@ -122,7 +120,7 @@ bool ring_past(ring_writer *w)
 bool ring_move(ring_writer *w, uint32_t segment)
 {
     if (w->offset == w->bound || used(w) == w->size[w->segment] / RING_UNIT) return false;
-    put(w, RING_TURN, segment + 1, 0, 0);
+    put(w, (ring_frame){.size_kind = RING_TURN, .length = segment + 1});
     advance(w, 1);
     w->segment = segment;
     w->offset = w->last_offset = 0;
@@ -142,7 +140,7 @@ bool ring_return(ring_writer *w, uint32_t segment, uint32_t seen)
 
 void ring_begin(ring_writer *w, uint32_t payload, uint32_t kind, uint32_t length, uint32_t call, uint32_t read)
 {
-    put(w, payload << KIND_BITS | kind, length, call, read);
+    put(w, (ring_frame){.size_kind = payload << KIND_BITS | kind, .length = length, .call = call, .read = read});
 }
 
 void ring_show(ring_writer *w, uint32_t bytes)
@@ -152,14 +150,13 @@ void ring_show(ring_writer *w, uint32_t bytes)
 
 void ring_commit(ring_writer *w, uint32_t payload, bool fenced)
 {
-    uint32_t n = span(payload), at = w->at, offset = w->offset, end = offset + n * RING_UNIT, size = w->size[w->segment];
-    if (fenced) atomic_exchange_explicit(&w->words->head, place(w, at + n), memory_order_seq_cst);
-    else atomic_store_explicit(&w->words->head, place(w, at + n), memory_order_release);
-    atomic_signal_fence(memory_order_seq_cst);
-    w->last = at;
-    w->last_offset = offset;
-    w->at = (at + n) & COUNT_MASK;
-    w->offset = end == size ? 0 : end;
+    uint32_t n = span(payload), head = place(w, w->at + n);
+    if (fenced) atomic_exchange_explicit(&w->words->head, head, memory_order_seq_cst);
+    else atomic_store_explicit(&w->words->head, head, memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst); /* the caller's look at the other side stays behind it */
+    w->last = w->at;
+    w->last_offset = w->offset;
+    advance(w, n);
 }
 
 /* ------------------------------------------------------------------------------------------ reading */

@@ -30,7 +30,7 @@ enum {
     STREAM = 2,           /* messages that were read since one was written, and the next is one of a stream */
     PACE_LEAST = 32,      /* pauses before a reader of a stream looks again, */
     PACE_MOST = 4096,
-    PACE_MANY = 16384      /* so that so many units have come */
+    PACE_MANY = 16384     /* so that so many units have come */
 };
 
 /* Of a side: its reader, its writer, itself; and its reader spins, and will fence all processors before it sleeps. */
@@ -346,9 +346,8 @@ static inline int next_frame(shm_conn *c)
 }
 
 /* Goes on behind the frame. */
-static inline void pass_frame(shm_conn *c)
+static inline void pass_frame(shm_conn *c, const ring_found *f)
 {
-    ring_found *f = &c->in.frame;
     c->in.got += f->size;
     c->in.have = false;
     c->in.aborted = f->kind & RING_ABORT;
@@ -385,7 +384,7 @@ static int skip_rest(shm_conn *c)
     while (st == 0 && !c->in.over) {
         if (!c->in.have && (st = next_frame(c)) != 0) break;
         if ((st = await(c, c->in.frame.size)) != 0) break;
-        pass_frame(c);
+        pass_frame(c, &c->in.frame);
         release(c, false);
     }
     if (st == 0) c->in.inside = c->in.over = false;
@@ -399,38 +398,40 @@ static int answer(shm_conn *c, int st)
     return st;
 }
 
+/* The message that begins with this frame; one more that was read since one was written. */
+static inline void describe(shm_conn *c, const ring_found *f, message *m)
+{
+    *m = (message){.length = f->length, .call = f->call, .answer = f->kind & RING_ANSWER};
+    atomic_store_explicit(&c->streak, atomic_load_explicit(&c->streak, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
 static int shm_start(ipcio_conn *base, message *m)
 {
     shm_conn *c = shm_of(base);
     int st = c->in.inside ? skip_rest(c) : 0;
     if (st == 0 && !c->in.have) st = next_frame(c);
     if (answer(c, st) != 0) return st;
-    const ring_found *f = &c->in.frame;
-    *m = (message){.length = f->length, .call = f->call, .answer = f->kind & RING_ANSWER};
-    c->in.length = f->length;
+    describe(c, &c->in.frame, m);
+    c->in.length = c->in.frame.length;
     c->in.inside = true;
     c->in.over = c->in.aborted = false;
     c->in.got = 0;
-    atomic_store_explicit(&c->streak, atomic_load_explicit(&c->streak, memory_order_relaxed) + 1, memory_order_relaxed);
     return 0;
 }
 
 /* A short message, all of which is here in one frame. */
 static __attribute__((flatten)) bool shm_whole(ipcio_conn *base, message *m, const void **data)
 {
+    enum { WHOLE = RING_FIRST | RING_LAST };
     shm_conn *c = shm_of(base);
     ring_found f;
     if (c->in.inside || c->in.ended || !c->own_user || look(c, &f) != 1) return false;
-    if ((f.kind | RING_ANSWER) != (RING_FIRST | RING_LAST | RING_ANSWER) || f.here < f.size || f.size != f.length) return false;
-    if (f.kind & RING_ANSWER && f.call == 0) return false;
-    *m = (message){.length = f.length, .call = f.call, .answer = f.kind & RING_ANSWER};
-    *data = f.payload;
-    ring_pass(&c->in.ring, &f);
-    c->in.have = c->in.waits = false;
-    c->in.over = true;
+    if ((f.kind & WHOLE) != WHOLE || f.here < f.size || !in_order(c, &f)) return false;
     atomic_store_explicit(&c->theirs, f.read, memory_order_release);
-    atomic_store_explicit(&c->ours, c->in.ring.at, memory_order_release);
-    atomic_store_explicit(&c->streak, atomic_load_explicit(&c->streak, memory_order_relaxed) + 1, memory_order_relaxed);
+    describe(c, &f, m);
+    pass_frame(c, &f);
+    c->in.waits = false;
+    *data = f.payload;
     return true;
 }
 
@@ -442,7 +443,7 @@ static int shm_view(ipcio_conn *base, const void **data)
         int st = answer(c, await(c, c->in.frame.size));
         if (st != 0) return st;
     }
-    pass_frame(c);
+    pass_frame(c, &c->in.frame);
     *data = c->in.frame.payload;
     return 0;
 }
@@ -462,7 +463,7 @@ static int take(shm_conn *c, uint8_t *to, size_t n, size_t *got)
         c->in.taken += (uint32_t)some;
         *got += some;
         if (c->in.taken < f->size) continue;
-        pass_frame(c);
+        pass_frame(c, &c->in.frame);
         release(c, false);
     }
     return 0;
@@ -636,18 +637,16 @@ static int shm_commit(ipcio_conn *base, const message *m)
     return send_frame(c, (uint32_t)m->length);
 }
 
-/* In several frames, maybe behind the one that tells that the last message was given up. */
+/* In several frames. */
 static IPCIO_SLOW int write_frames(shm_conn *c, bool last)
 {
-    int st = c->out.abort_due ? put_abort(c) : 0;
-    if (st != 0) return st;
     for (;;) {
         const uint8_t *data = (const uint8_t *)c->conn.out.data + c->conn.out.taken;
         size_t left = c->conn.out.size - c->conn.out.taken;
         if (left == 0 && !last) return 0;
         uint32_t most = ring_frame_most(&c->out.ring), size = left < most ? (uint32_t)left : most / 2;
         bool ends = last && size == left;
-        st = put_frame(c, &c->conn.out.m, data, size, (c->out.begun ? 0 : RING_FIRST) | (ends ? RING_LAST : 0));
+        int st = put_frame(c, &c->conn.out.m, data, size, (c->out.begun ? 0 : RING_FIRST) | (ends ? RING_LAST : 0));
         if (st != 0) return st;
         c->conn.out.taken += size;
         c->out.begun = !ends;
@@ -660,10 +659,11 @@ static __attribute__((flatten)) int shm_write(ipcio_conn *base, bool last)
 {
     shm_conn *c = shm_of(base);
     size_t size = base->out.size;
-    if (!peer_lives(c)) return closed(c);
+    int st = prepare(c);
+    if (st != 0) return st;
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
     if (!last || base->out.taken || c->out.begun || size >= ring_frame_most(&c->out.ring)) return write_frames(c, last);
-    int st = put_frame(c, &base->out.m, base->out.data, (uint32_t)size, RING_FIRST | RING_LAST);
+    st = put_frame(c, &base->out.m, base->out.data, (uint32_t)size, RING_FIRST | RING_LAST);
     if (st == 0) base->out.taken = size;
     return st;
 }
@@ -691,11 +691,10 @@ static bool news(shm_conn *c, int want)
 }
 
 /* A message came while this side spun. */
-static inline bool awake(shm_conn *c)
+static inline void awake(shm_conn *c)
 {
     if (c->in.spun < SPUN && ++c->in.spun == SPUN && atomic_load_explicit(&c->fences, memory_order_relaxed))
         atomic_fetch_or_explicit(c->mine, AWAKE, memory_order_relaxed);
-    return true;
 }
 
 /* Before it sleeps, having said so.  False: the system has fenced before, but does not any more. */
@@ -718,7 +717,10 @@ static bool shm_arrived(ipcio_conn *base, int want)
     } else {
         for (int i = 0; i < LOOKS; i++) {
             ring_fetch(&c->in.ring);
-            if (ring_arrived(&c->in.ring)) return awake(c);
+            if (ring_arrived(&c->in.ring)) {
+                awake(c);
+                return true;
+            }
             os_relax();
         }
     }
