@@ -10,13 +10,14 @@
  * them.  docs/design/shm.md tells why. */
 #include <string.h>
 
+#include "base/copy.h"
 #include "channel/rendezvous.h"
 #include "channel/ring.h"
 
 enum {
     PAGE = 4096,
     SMALL = 7 * PAGE,     /* a ring, unless the option `buffer` asks for another */
-    LARGE = 4 << 20,      /* what it grows to */
+    LARGE = (4 << 20) + PAGE, /* what it grows to: so many messages of a power of two, and their headers */
     GROW = 16,            /* after having been full, or given a frame of more than */
     WIDE = 2048,          /* bytes, so many times in a */
     MOMENT = 20000000,    /* of so many nanoseconds; */
@@ -361,7 +362,7 @@ static inline void pass_frame(shm_conn *c, const ring_found *f)
 static int await(shm_conn *c, uint32_t bytes)
 {
     ring_found *f = &c->in.frame;
-    uint32_t fetched = 0;
+    uint32_t fetched = c->in.taken;
     for (int i = 0; f->here < bytes; i++) {
         const volatile uint8_t *from = f->payload;
         for (; fetched < f->here; fetched += 64) (void)from[fetched];
@@ -459,7 +460,7 @@ static int take(shm_conn *c, uint8_t *to, size_t n, size_t *got)
         if (st == 0 && c->in.taken == f->here && f->here < f->size) st = await(c, f->here + 1);
         if (st != 0) return *got ? 0 : st; /* what came is given out first */
         size_t here = f->here - c->in.taken, some = here < n - *got ? here : n - *got;
-        if (some) memcpy(to + *got, f->payload + c->in.taken, some);
+        copy_bytes(to + *got, f->payload + c->in.taken, some);
         c->in.taken += (uint32_t)some;
         *got += some;
         if (c->in.taken < f->size) continue;
@@ -547,16 +548,16 @@ static inline bool peer_lives(shm_conn *c)
 }
 
 /* Copies a long frame bit by bit.  The reader, when it waits for it, fetches one while the next is copied. */
-static void copy(ring_writer *w, uint8_t *to, const uint8_t *data, uint32_t size, bool awaited)
+static void put_payload(ring_writer *w, uint8_t *to, const uint8_t *data, uint32_t size, bool awaited)
 {
-    const uint32_t step = awaited && size <= LEAP ? STEP : LEAP; /* all at once would bypass the caches */
+    const uint32_t step = !awaited ? size : size <= LEAP ? STEP : LEAP;
     uint32_t done = 0;
     while (size - done > step) {
-        memcpy(to + done, data + done, step);
+        copy_bytes(to + done, data + done, step);
         done += step;
         if (awaited) ring_show(w, done);
     }
-    if (size > done) memcpy(to + done, data + done, size - done);
+    copy_bytes(to + done, data + done, size - done);
 }
 
 /* Finds room for the next frame.  *awaited: the reader has seen all before it. */
@@ -596,7 +597,7 @@ static inline int put_frame(shm_conn *c, const message *m, const uint8_t *data, 
     int st = find_room(c, size, &to, &awaited);
     if (st != 0) return st;
     begin_frame(c, m, size, kind);
-    copy(&c->out.ring, to, data, size, awaited);
+    put_payload(&c->out.ring, to, data, size, awaited);
     return send_frame(c, size);
 }
 
