@@ -18,9 +18,10 @@ enum {
     PAGE = 4096,
     SMALL = 7 * PAGE,     /* a ring, unless the option `buffer` asks for another */
     LARGE = (4 << 20) + PAGE, /* what it grows to: so many messages of a power of two, and their headers */
-    GROW = 16,            /* after having been full, or given a frame of more than */
-    WIDE = 2048,          /* bytes, so many times in a */
-    MOMENT = 20000000,    /* of so many nanoseconds; */
+    GROW = 16,            /* when it was full, or given a frame of more than */
+    WIDE = 2048,          /* bytes, so many times, */
+    RAPID = 4096,         /* or so many messages between two looks for their reader's end, */
+    MOMENT = 20000000,    /* within so many nanoseconds; */
     CALM = 1000,          /* and back after so many short messages that were read one by one */
     STEP = 4096,          /* bytes of a long frame that are copied and shown at once, while the reader waits; */
     LEAP = 1 << 14,       /* of longer ones than this, these */
@@ -29,9 +30,10 @@ enum {
     LOOKS = 16,           /* for a message, between two for the peer's end */
     SILENCE = 4000000,    /* nanoseconds, after which one looks whether a peer that tells nothing lives */
     STREAM = 2,           /* messages that were read since one was written, and the next is one of a stream */
-    PACE_LEAST = 32,      /* pauses before a reader of a stream looks again, */
-    PACE_MOST = 4096,
-    PACE_MANY = 16384     /* so that so many units have come */
+    PACE_LEAST = 32,      /* pauses before a reader of a stream looks again; he doubles them */
+    PACE_STEP = 512,      /* up to so many at once, */
+    PACE_MOST = 32768,    /* and makes so many in all, */
+    PACE_MANY = 65536     /* until so many units have come: what a second-level cache holds */
 };
 
 /* Of a side: its reader, its writer, itself; and its reader spins, and will fence all processors before it sleeps. */
@@ -80,8 +82,8 @@ typedef struct {
         uint32_t taken;   /* bytes of this frame */
         bool waits;       /* WANT_READ was answered last */
         int spun;         /* messages for which it did not sleep, up to SPUN */
-        int pace;         /* pauses of who reads a stream, and how often he */
-        unsigned close;   /* was close to the writer without one */
+        bool paced;       /* who reads a stream paused for it, and that paid; else how often he */
+        unsigned close;   /* came close to its writer */
         int ended;
         const char *why;
     } in;
@@ -96,7 +98,8 @@ typedef struct {
         unsigned calm;  /* short frames in a row that the larger segment held for nothing */
         bool left;      /* it is not used any more, but the reader may still look at its last frame */
         uint32_t heard; /* `theirs` when it wrote last */
-        unsigned unheard; /* writes since, and */
+        unsigned unheard; /* writes since, */
+        unsigned counted; /* and how many these were */
         int64_t lived;  /* when the peer was looked for */
     } out;
 } shm_conn;
@@ -293,27 +296,27 @@ static inline bool in_order(const shm_conn *c, const ring_found *f)
     return (last ? all == length : all <= length) && !(f->kind & RING_ANSWER && f->call == 0);
 }
 
-static void linger(int looks)
+static void linger(uint32_t pauses)
 {
-    for (int i = 0; i < looks; i++) os_relax();
+    for (uint32_t i = 0; i < pauses; i++) os_relax();
 }
 
 /* Who reads a stream and has come close to its writer would take each line from it that it is just writing, and both would
- * be slow for as long as that lasts.  So where only few frames have come, he lets more come, and learns how long to wait
- * for as many as are good. */
+ * be slow for as long as that lasts.  So where only few frames have come, he lets more come, as long as they come quickly. */
 static IPCIO_SLOW void gather(shm_conn *c)
 {
     const ring_reader *r = &c->in.ring;
     uint32_t half = r->size[r->segment] / RING_UNIT / 2, many = half < PACE_MANY ? half : PACE_MANY;
-    uint32_t before = ring_published(r);
-    if (before == 0 || before >= many / 8 || (c->in.pace == 0 && ++c->in.close % 8)) return;
-    int pace = c->in.pace ? c->in.pace : PACE_LEAST;
-    linger(pace);
-    uint32_t now = ring_published(r);
-    if (now - before < (uint32_t)pace / 2) c->in.pace = pace == PACE_LEAST ? 0 : pace / 2; /* the writer is slow */
-    else if (now > 2 * many && pace > PACE_LEAST) c->in.pace = pace / 2;
-    else if (now < many && pace < PACE_MOST) c->in.pace = pace * 2;
-    else c->in.pace = pace;
+    uint32_t before = ring_published(r), now = before, pause = PACE_LEAST;
+    if (before == 0 || before >= many / 2 || (!c->in.paced && ++c->in.close % 8)) return;
+    c->in.paced = true;
+    for (uint32_t paused = 0; c->in.paced && now < many && paused < PACE_MOST; paused += pause) {
+        if (paused) pause = pause < PACE_STEP ? pause * 2 : PACE_STEP;
+        linger(pause);
+        now = ring_published(r);
+        c->in.paced = now - before >= pause / 2;
+        before = now;
+    }
 }
 
 static inline int look(shm_conn *c, ring_found *f)
@@ -530,21 +533,27 @@ static IPCIO_RARE void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
     c->out.left = true;
 }
 
-/* Looks now and then whether a peer lives that has written nothing since this side wrote. */
-static inline bool peer_lives(shm_conn *c)
+/* Every few milliseconds of a stream: whether its reader lives, and is worth the larger segment. */
+static IPCIO_SLOW bool look_around(shm_conn *c)
 {
-    uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_relaxed);
-    if (atomic_load_explicit(&c->gone, memory_order_acquire)) return false;
-    if (theirs != c->out.heard || ++c->out.unheard % 4 != 0) { /* the clock costs as much as all the rest */
-        c->out.heard = theirs;
-        return true;
-    }
-    int64_t now = os_now_coarse();
-    if (now - c->out.lived < SILENCE) return true;
+    int64_t now = os_now_coarse(), passed = now - c->out.lived;
+    if (passed < SILENCE) return true;
+    if (passed < MOMENT && c->out.unheard - c->out.counted >= RAPID) (void)grow(c);
+    c->out.counted = c->out.unheard;
     c->out.lived = now;
     if (!os_ended(c->fd)) return true;
     atomic_store_explicit(&c->gone, true, memory_order_release);
     return false;
+}
+
+/* Whether the peer lives.  One that has written nothing since this side wrote is looked for now and then. */
+static inline bool peer_lives(shm_conn *c)
+{
+    uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_relaxed);
+    if (atomic_load_explicit(&c->gone, memory_order_acquire)) return false;
+    if (theirs == c->out.heard && ++c->out.unheard % 4 == 0) return look_around(c); /* the clock costs as much as all the rest */
+    c->out.heard = theirs;
+    return true;
 }
 
 /* Copies a long frame bit by bit.  The reader, when it waits for it, fetches one while the next is copied. */
@@ -713,8 +722,7 @@ static bool shm_arrived(ipcio_conn *base, int want)
     shm_conn *c = shm_of(base);
     if (want == IPCIO_WANT_WRITE) return news(c, want);
     if (atomic_load_explicit(&c->streak, memory_order_relaxed) > STREAM) {
-        linger(c->in.pace > PACE_LEAST ? c->in.pace : PACE_LEAST);
-        c->in.pace /= 2;
+        linger(PACE_LEAST);
     } else {
         for (int i = 0; i < LOOKS; i++) {
             ring_fetch(&c->in.ring);
