@@ -379,12 +379,13 @@ static void ipcio_send(const void *data, size_t n)
 static uint8_t *copied; /* where messages are copied to */
 
 /* A long one in pieces: the first is copied while the last is still being written.  A shorter one is sooner read at once. */
+static bool in_pieces;
+
 static void ipcio_copy(size_t n)
 {
-    enum { SHORT = 16384 };
     const void *data;
     size_t size, got = 0;
-    if (n > SHORT) {
+    if (in_pieces) {
         must(ipcio_read_start(conn, IPCIO_FOREVER, &size));
         for (size_t at = 0; at < size && at < n; at += got)
             must(ipcio_read_buffer(conn, copied + at, n - at, IPCIO_FOREVER, &got));
@@ -755,5 +756,6 @@ int main(int argc, char **argv)
     int64_t ms = argc > 4 ? atoll(argv[4]) : 200;
     const char *copy = getenv("COPY");
     if (copy && strcmp(copy, "1") == 0 && !(copied = aligned_alloc(64, (n + 63) / 64 * 64))) die_os("malloc");
+    in_pieces = n > 4096;
     return can(b, argv[2]) && n > 0 && ms > 0 ? run(b, argv[2], n, ms) : usage();
 }

@@ -680,7 +680,7 @@ static int start_text(ipcio_conn *c, size_t *size)
     return st;
 }
 
-static int read_piece(ipcio_conn *c, const piece *p)
+static inline int read_piece(ipcio_conn *c, const piece *p)
 {
     bool open = c->in.state == READ_PIECES, converts = text_converts(&c->options);
     int st;
@@ -763,7 +763,7 @@ static int make_room(ipcio_conn *c, uint64_t n, void **room)
     return 0;
 }
 
-static int write_piece(ipcio_conn *c, const piece *p)
+static inline int write_piece(ipcio_conn *c, const piece *p)
 {
     bool open = c->out.state == WRITE_PIECES, converts = text_converts(&c->options);
     int st;
@@ -811,47 +811,60 @@ static int write_piece(ipcio_conn *c, const piece *p)
                        c->base.text);
 }
 
-static int try_piece(ipcio_conn *c, piece p)
+static inline int piece_step(ipcio_conn *c, int side, const piece *p)
 {
-    int side = p.what < WRITE_START ? IPCIO_WANT_READ : IPCIO_WANT_WRITE;
-    int st = enter(c, side);
+    if (side == IPCIO_WANT_WRITE) return write_piece(c, p);
+    int st = read_piece(c, p);
+    show_read_ahead(c);
+    return st;
+}
+
+static IPCIO_SLOW int piece_until(ipcio_conn *c, int side, int timeout, const piece *p, int want)
+{
+    HANDLE_BLOCK_INSIDE(&c->base, side, timeout, want, piece_step(c, side, p));
+}
+
+/* By its address: copied, it would be loaded wider than it was just stored, for which processors wait. */
+static inline int move_piece(ipcio_conn *c, int side, int timeout, const piece *p)
+{
+    int st = enter_for(c, side, timeout);
     if (st != 0) return st;
-    st = side == IPCIO_WANT_READ ? read_piece(c, &p) : write_piece(c, &p);
-    if (side == IPCIO_WANT_READ) show_read_ahead(c);
+    st = piece_step(c, side, p);
+    if (st > 0 && timeout != IPCIO_TRY) return piece_until(c, side, timeout, p, st);
     return handle_leave_with(&c->base, side, st);
 }
 
 int ipcio_read_start(ipcio_conn *c, int timeout, size_t *size)
 {
-    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = READ_START, .got = size}));
+    return move_piece(c, IPCIO_WANT_READ, timeout, &(piece){.what = READ_START, .got = size});
 }
 
 int ipcio_read_buffer(ipcio_conn *c, void *to, size_t n, int timeout, size_t *got)
 {
-    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = READ_BUFFER, .to = to, .n = n, .got = got}));
+    return move_piece(c, IPCIO_WANT_READ, timeout, &(piece){.what = READ_BUFFER, .to = to, .n = n, .got = got});
 }
 
 int ipcio_read_end(ipcio_conn *c, int timeout)
 {
-    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = READ_END}));
+    return move_piece(c, IPCIO_WANT_READ, timeout, &(piece){.what = READ_END});
 }
 
 int ipcio_write_start(ipcio_conn *c, size_t length, int timeout)
 {
-    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = WRITE_START, .n = length}));
+    return move_piece(c, IPCIO_WANT_WRITE, timeout, &(piece){.what = WRITE_START, .n = length});
 }
 
 int ipcio_write_buffer(ipcio_conn *c, const void *data, size_t n, int timeout)
 {
-    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = WRITE_BUFFER, .data = data, .n = n}));
+    return move_piece(c, IPCIO_WANT_WRITE, timeout, &(piece){.what = WRITE_BUFFER, .data = data, .n = n});
 }
 
 int ipcio_write_end(ipcio_conn *c, int timeout)
 {
-    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = WRITE_END}));
+    return move_piece(c, IPCIO_WANT_WRITE, timeout, &(piece){.what = WRITE_END});
 }
 
 int ipcio_write_view(ipcio_conn *c, size_t length, int timeout, void **to)
 {
-    HANDLE_BLOCK(c, timeout, try_piece(c, (piece){.what = WRITE_VIEW, .n = length, .room = to}));
+    return move_piece(c, IPCIO_WANT_WRITE, timeout, &(piece){.what = WRITE_VIEW, .n = length, .room = to});
 }

@@ -19,7 +19,7 @@ enum {
     SMALL = 7 * PAGE,     /* a ring, unless the option `buffer` asks for another */
     LARGE = (4 << 20) + PAGE, /* what it grows to: so many messages of a power of two, and their headers */
     GROW = 16,            /* when it was full, or given a frame of more than */
-    WIDE = 2048,          /* bytes, so many times, */
+    WIDE = 2000,          /* bytes, which every ring has room for, so many times, */
     RAPID = 4096,         /* or so many messages between two looks for their reader's end, */
     MOMENT = 20000000,    /* within so many nanoseconds; */
     CALM = 1000,          /* and back after so many short messages that were read one by one */
@@ -460,7 +460,8 @@ static int take(shm_conn *c, uint8_t *to, size_t n, size_t *got)
         int st = c->in.have || c->in.over ? 0 : next_frame(c);
         if (st == 0 && c->in.aborted) st = ipcio__fail(IPCIO_ABORTED, "%s: the peer gave the message up half way", c->conn.base.text);
         if (st == 0 && c->in.over) break;
-        if (st == 0 && c->in.taken == f->here && f->here < f->size) st = await(c, f->here + 1);
+        bool brief = f->size <= LEAP; /* sooner copied at once */
+        if (st == 0 && f->here < f->size && (brief || c->in.taken == f->here)) st = await(c, brief ? f->size : f->here + 1);
         if (st != 0) return *got ? 0 : st; /* what came is given out first */
         size_t here = f->here - c->in.taken, some = here < n - *got ? here : n - *got;
         copy_bytes(to + *got, f->payload + c->in.taken, some);
@@ -672,7 +673,7 @@ static __attribute__((flatten)) int shm_write(ipcio_conn *base, bool last)
     int st = prepare(c);
     if (st != 0) return st;
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
-    if (!last || base->out.taken || c->out.begun || size >= ring_frame_most(&c->out.ring)) return write_frames(c, last);
+    if (!last || base->out.taken || c->out.begun || size > WIDE) return write_frames(c, last);
     st = put_frame(c, &base->out.m, base->out.data, (uint32_t)size, RING_FIRST | RING_LAST);
     if (st == 0) base->out.taken = size;
     return st;
