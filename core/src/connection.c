@@ -318,23 +318,26 @@ static inline int start(ipcio_conn *c, const void **data)
 {
     message *m = &c->in.m;
     bool whole = data && c->transport->whole;
-    if (c->in.given) end_message(c);
     for (;;) {
         if (data) *data = NULL;
-        int st = whole && c->transport->whole(c, m, data) ? 0 : c->transport->start(c, m);
-        if (st != 0) return st;
+        if (!whole || !c->transport->whole(c, m, data)) {
+            if (c->in.given) end_message(c);
+            int st = c->transport->start(c, m);
+            if (st != 0) return st;
+        }
         if (m->length > c->options.limit) {
             uint64_t length = m->length;
             end_message(c);
             return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes came and was dropped; the limit is %u",
                                c->base.text, (unsigned long long)length, c->options.limit);
         }
-        uint32_t given_up = atomic_load_explicit(&c->given_up, memory_order_relaxed);
-        if (m->answer && (int32_t)(m->call - given_up) <= 0) {
-            end_message(c);
-            continue;
+        if (m->answer) {
+            if ((int32_t)(m->call - atomic_load_explicit(&c->given_up, memory_order_relaxed)) <= 0) {
+                end_message(c);
+                continue;
+            }
+            atomic_store_explicit(&c->given_up, m->call, memory_order_relaxed); /* follows, so that it wraps */
         }
-        if (m->answer) atomic_store_explicit(&c->given_up, m->call, memory_order_relaxed); /* follows, so that it wraps */
         atomic_store_explicit(&c->answering, m->answer ? 0 : m->call, memory_order_relaxed);
         return 0;
     }
@@ -576,6 +579,10 @@ static inline int write_whole(ipcio_conn *c, const void *data, size_t size, uint
 {
     if (c->out.state == WRITE_IDLE && size <= c->out.limit && file == OS_NONE) {
         begin_message(c, size, call);
+        if (c->transport->put) {
+            int st = c->transport->put(c, &c->out.m, data);
+            if (st <= 0) return st;
+        }
         c->out.file = OS_NONE;
     } else {
         int st = admit(c, &data, &size, call, file);

@@ -181,22 +181,23 @@ static int go_to(ring_reader *r, uint32_t segment)
     return 1;
 }
 
+/* Units from the reader on that are published. */
+static uint32_t there(const ring_reader *r)
+{
+    return between(r->at, r->head & COUNT_MASK);
+}
+
 /* Sees what was published.  All of an epoch was read, or the writer would not have begun another. */
 static int see_head(ring_reader *r)
 {
     uint32_t head = atomic_load_explicit(&r->words->head, memory_order_acquire);
+    if (between(r->at, head & COUNT_MASK) > (r->size[0] + r->size[1]) / RING_UNIT) return -1;
     if ((head ^ r->head) >= EPOCH_ONE) {
         int st = go_to(r, head >> RING_COUNT_BITS & 1);
         if (st < 0) return st;
     }
     r->head = head;
     return 1;
-}
-
-/* Units from the reader on that are published. */
-static uint32_t there(const ring_reader *r)
-{
-    return between(r->at, r->head & COUNT_MASK);
 }
 
 static uint32_t here(const ring_reader *r, uint32_t size)
@@ -211,7 +212,6 @@ int ring_look(ring_reader *r, ring_found *f)
     for (;;) {
         uint32_t size = r->size[r->segment], rest = (size - r->offset) / RING_UNIT, n = there(r);
         if (st < 0 || n == 0) return st < 0 ? st : 0;
-        if (n > (r->size[0] + r->size[1]) / RING_UNIT) return -1;
         ring_frame h = header(r);
         f->kind = h.size_kind & ((1 << KIND_BITS) - 1);
         f->size = h.size_kind >> KIND_BITS;

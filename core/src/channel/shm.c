@@ -429,6 +429,8 @@ static __attribute__((flatten)) bool shm_whole(ipcio_conn *base, message *m, con
     enum { WHOLE = RING_FIRST | RING_LAST };
     shm_conn *c = shm_of(base);
     ring_found f;
+    if (c->in.over) c->in.inside = c->in.over = false; /* the message before */
+    release(c, false);
     if (c->in.inside || c->in.ended || !c->own_user || look(c, &f) != 1) return false;
     if ((f.kind & WHOLE) != WHOLE || f.here < f.size || !in_order(c, &f)) return false;
     atomic_store_explicit(&c->theirs, f.read, memory_order_release);
@@ -648,35 +650,42 @@ static int shm_commit(ipcio_conn *base, const message *m)
     return send_frame(c, (uint32_t)m->length);
 }
 
-/* In several frames. */
-static IPCIO_SLOW int write_frames(shm_conn *c, bool last)
+static int shm_write(ipcio_conn *base, bool last)
 {
+    shm_conn *c = shm_of(base);
+    int st = prepare(c);
+    if (st != 0) return st;
+    atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
     for (;;) {
-        const uint8_t *data = (const uint8_t *)c->conn.out.data + c->conn.out.taken;
-        size_t left = c->conn.out.size - c->conn.out.taken;
+        const uint8_t *data = (const uint8_t *)base->out.data + base->out.taken;
+        size_t left = base->out.size - base->out.taken;
         if (left == 0 && !last) return 0;
         uint32_t most = ring_frame_most(&c->out.ring), size = left < most ? (uint32_t)left : most / 2;
         bool ends = last && size == left;
-        int st = put_frame(c, &c->conn.out.m, data, size, (c->out.begun ? 0 : RING_FIRST) | (ends ? RING_LAST : 0));
+        st = put_frame(c, &base->out.m, data, size, (c->out.begun ? 0 : RING_FIRST) | (ends ? RING_LAST : 0));
         if (st != 0) return st;
-        c->conn.out.taken += size;
+        base->out.taken += size;
         c->out.begun = !ends;
         if (ends) return 0;
     }
 }
 
-/* All that it calls is inlined, which the compiler would not do with what others call too: short messages cost less. */
-static __attribute__((flatten)) int shm_write(ipcio_conn *base, bool last)
+/* A short message for which there is room.  All that it calls is inlined, which the compiler would not do with what others call
+ * too. */
+static __attribute__((flatten)) int shm_put(ipcio_conn *base, const message *m, const void *data)
 {
     shm_conn *c = shm_of(base);
-    size_t size = base->out.size;
-    int st = prepare(c);
-    if (st != 0) return st;
+    ring_writer *w = &c->out.ring;
+    uint32_t size = (uint32_t)m->length, theirs = atomic_load_explicit(&c->theirs, memory_order_acquire);
+    bool broken;
+    if (m->length > WIDE || c->out.begun || !peer_lives(c)) return IPCIO_WANT_WRITE;
+    if (ring_all_seen(w, theirs) && (w->segment == 1 || c->out.left)) return IPCIO_WANT_WRITE; /* may shrink */
+    uint8_t *to = ring_reserve(w, size, theirs, &broken);
+    if (!to) return IPCIO_WANT_WRITE;
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
-    if (!last || base->out.taken || c->out.begun || size > WIDE) return write_frames(c, last);
-    st = put_frame(c, &base->out.m, base->out.data, (uint32_t)size, RING_FIRST | RING_LAST);
-    if (st == 0) base->out.taken = size;
-    return st;
+    begin_frame(c, m, size, RING_FIRST | RING_LAST);
+    copy_bytes(to, data, size);
+    return send_frame(c, size);
 }
 
 static void shm_abort(ipcio_conn *base)
@@ -875,6 +884,7 @@ const transport transport_shm = {
     .take = shm_take,
     .end = shm_end,
     .write = shm_write,
+    .put = shm_put,
     .abort = shm_abort,
     .reserve = shm_reserve,
     .commit = shm_commit,

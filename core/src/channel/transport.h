@@ -63,8 +63,8 @@ typedef struct transport {
     int (*view)(ipcio_conn *c, const void **data);
     int (*take)(ipcio_conn *c, void *to, size_t n, size_t *got);
     void (*end)(ipcio_conn *c);
-    /* start and view in one, for what short messages mostly are: true: all of the next lies in one place, and is given.
-     * False: nothing was done, the others tell.  NULL: never. */
+    /* end, start and view in one, for what short messages mostly are: true: all of the next lies in one place, and is given.
+     * False: no other was started, the others tell.  NULL: never. */
     bool (*whole)(ipcio_conn *c, message *m, const void **data);
     /* Gives the file that came with the message, which ends with it otherwise, to the caller.  MISSING none came; SYSTEM
      * there was no descriptor free for it.  NULL: the transport passes none. */
@@ -81,6 +81,9 @@ typedef struct transport {
      * must later. */
     int (*write)(ipcio_conn *c, bool last);
     void (*abort)(ipcio_conn *c);
+    /* write for a whole message, where that takes no time: short, and there is room.  WANT_WRITE: nothing was done, write
+     * does or tells.  NULL: never. */
+    int (*put)(ipcio_conn *c, const message *m, const void *data);
     /* Writing in place; NULL: the transport has no such memory.
      * reserve  room in one piece for a whole message of this length, which the peer reads there.  *to is NULL, and stays
      *          it where there can be none.  The next reserve or write ends it.  Errors as write's.
