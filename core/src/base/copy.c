@@ -2,38 +2,41 @@
 #include "base/copy.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
 #include <stdint.h>
 
+typedef uint8_t wide __attribute__((vector_size(32), may_alias));
+typedef uint8_t wide_anywhere __attribute__((vector_size(32), may_alias, aligned(1)));
+
 /* In order, which memcpy does not promise and which the processors' prefetching wants, and no store across two lines. */
-__attribute__((target("avx2"))) static void copy_wide(uint8_t *to, const uint8_t *from, size_t n)
+__attribute__((target("avx2,prfchw"))) static void copy_wide(uint8_t *to, const uint8_t *from, size_t n, bool claim)
 {
-    enum { WIDE = sizeof(__m256i) };
-    size_t first = WIDE - (uintptr_t)to % WIDE;
-    memcpy(to, from, WIDE);
+    enum { STEP = 4 * sizeof(wide), AHEAD = 1024, LINE = 64 };
+    size_t first = sizeof(wide) - (uintptr_t)to % sizeof(wide);
+    memcpy(to, from, sizeof(wide));
     to += first, from += first, n -= first;
-    for (; n >= 4 * WIDE; to += 4 * WIDE, from += 4 * WIDE, n -= 4 * WIDE) {
-        const __m256i *f = (const void *)from;
-        __m256i *t = (void *)to, a = _mm256_loadu_si256(f), b = _mm256_loadu_si256(f + 1), c = _mm256_loadu_si256(f + 2),
-                d = _mm256_loadu_si256(f + 3);
-        _mm256_store_si256(t, a);
-        _mm256_store_si256(t + 1, b);
-        _mm256_store_si256(t + 2, c);
-        _mm256_store_si256(t + 3, d);
+    for (; n >= STEP; to += STEP, from += STEP, n -= STEP) {
+        const wide_anywhere *f = (const void *)from;
+        wide *t = (void *)to, a = f[0], b = f[1], c = f[2], d = f[3];
+        if (claim && n > AHEAD) {
+            __builtin_prefetch(to + AHEAD, 1);
+            __builtin_prefetch(to + AHEAD + LINE, 1);
+        }
+        t[0] = a, t[1] = b, t[2] = c, t[3] = d;
     }
     memcpy(to, from, n);
 }
 
-void copy_long(void *to, const void *from, size_t n)
+void copy_long(void *to, const void *from, size_t n, bool claim)
 {
-    if (__builtin_cpu_supports("avx2")) copy_wide(to, from, n);
+    if (__builtin_cpu_supports("avx2")) copy_wide(to, from, n, claim);
     else memcpy(to, from, n);
 }
 
 #else
 
-void copy_long(void *to, const void *from, size_t n)
+void copy_long(void *to, const void *from, size_t n, bool claim)
 {
+    (void)claim;
     memcpy(to, from, n);
 }
 

@@ -301,6 +301,12 @@ static void linger(uint32_t pauses)
     for (uint32_t i = 0; i < pauses; i++) os_relax();
 }
 
+/* Whether one message after the other is read, and none written. */
+static inline bool streams(const shm_conn *c)
+{
+    return atomic_load_explicit(&c->streak, memory_order_relaxed) > STREAM;
+}
+
 /* Who reads a stream and has come close to its writer would take each line from it that it is just writing, and both would
  * be slow for as long as that lasts.  So where only few frames have come, he lets more come, as long as they come quickly. */
 static IPCIO_SLOW void gather(shm_conn *c)
@@ -321,7 +327,7 @@ static IPCIO_SLOW void gather(shm_conn *c)
 
 static inline int look(shm_conn *c, ring_found *f)
 {
-    if (!ring_has_frame(&c->in.ring) && atomic_load_explicit(&c->streak, memory_order_relaxed) > STREAM) gather(c);
+    if (!ring_has_frame(&c->in.ring) && streams(c)) gather(c);
     return ring_look(&c->in.ring, f);
 }
 
@@ -466,7 +472,7 @@ static int take(shm_conn *c, uint8_t *to, size_t n, size_t *got)
         if (st == 0 && f->here < f->size && (brief || c->in.taken == f->here)) st = await(c, brief ? f->size : f->here + 1);
         if (st != 0) return *got ? 0 : st; /* what came is given out first */
         size_t here = f->here - c->in.taken, some = here < n - *got ? here : n - *got;
-        copy_bytes(to + *got, f->payload + c->in.taken, some);
+        copy_bytes(to + *got, f->payload + c->in.taken, some, !streams(c));
         c->in.taken += (uint32_t)some;
         *got += some;
         if (c->in.taken < f->size) continue;
@@ -565,11 +571,11 @@ static void put_payload(ring_writer *w, uint8_t *to, const uint8_t *data, uint32
     const uint32_t step = !awaited ? size : size <= LEAP ? STEP : LEAP;
     uint32_t done = 0;
     while (size - done > step) {
-        copy_bytes(to + done, data + done, step);
+        copy_bytes(to + done, data + done, step, awaited);
         done += step;
         if (awaited) ring_show(w, done);
     }
-    copy_bytes(to + done, data + done, size - done);
+    copy_bytes(to + done, data + done, size - done, awaited);
 }
 
 /* Finds room for the next frame.  *awaited: the reader has seen all before it. */
@@ -684,7 +690,7 @@ static __attribute__((flatten)) int shm_put(ipcio_conn *base, const message *m, 
     if (!to) return IPCIO_WANT_WRITE;
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
     begin_frame(c, m, size, RING_FIRST | RING_LAST);
-    copy_bytes(to, data, size);
+    copy_bytes(to, data, size, ring_all_seen(w, theirs));
     return send_frame(c, size);
 }
 
@@ -731,7 +737,7 @@ static bool shm_arrived(ipcio_conn *base, int want)
 {
     shm_conn *c = shm_of(base);
     if (want == IPCIO_WANT_WRITE) return news(c, want);
-    if (atomic_load_explicit(&c->streak, memory_order_relaxed) > STREAM) {
+    if (streams(c)) {
         linger(PACE_LEAST);
     } else {
         for (int i = 0; i < LOOKS; i++) {
