@@ -421,9 +421,11 @@ def test_a_connect_on_its_way(run):
             for client in first, second:  # the system takes one more than it was told
                 client.setblocking(False)
                 client.connect_ex(server.getsockname())
-            with pytest.raises(ipcio.TimedOut):
-                await aio.connect(address, 0.05)
             await cancel(await begin(aio.connect(address)))
+            before = len(os.listdir("/proc/self/fd"))
+            with pytest.raises(ipcio.TimedOut) as held:
+                await aio.connect(address, 0.05)
+            assert len(os.listdir("/proc/self/fd")) == before, held  # though its traceback is still here
             connecting = await begin(aio.connect(address))
             for _ in range(2):
                 server.accept()[0].close()

@@ -529,8 +529,12 @@ async def _connect(address: str, timeout: float | None, options: str) -> Connect
     if timeout == 0:
         return Connection(_core.connect(address, options, timeout))
     handle, want = _core.try_connect(address, options, None)
-    if want:
-        await _Connecting(handle)._repeat(WANT_READ | WANT_WRITE, timeout, _go_on_connecting, address, options)
+    try:
+        if want:
+            await _Connecting(handle)._repeat(WANT_READ | WANT_WRITE, timeout, _go_on_connecting, address, options)
+    except BaseException:
+        handle.close()  # the traceback may hold it for long, and a server would take it for a client
+        raise
     return Connection(handle)
 
 
