@@ -378,9 +378,9 @@ static void ipcio_send(const void *data, size_t n)
 
 static uint8_t *copied; /* where messages are copied to */
 
-/* A long one in pieces: the first is copied while the last is still being written.  A shorter one is sooner read at once. */
-static bool in_pieces;
+static bool in_pieces; /* set elsewhere: of a length with a known bound gcc copies by `rep movs` */
 
+/* A long one in pieces: the first is copied while the last is still being written.  A shorter one is sooner read at once. */
 static void ipcio_copy(size_t n)
 {
     const void *data;

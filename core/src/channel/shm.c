@@ -429,14 +429,21 @@ static int shm_start(ipcio_conn *base, message *m)
     return 0;
 }
 
+static void shm_end(ipcio_conn *base)
+{
+    shm_conn *c = shm_of(base);
+    if (!c->in.over) return;
+    c->in.inside = c->in.over = false;
+    release(c, false);
+}
+
 /* A short message, all of which is here in one frame. */
 static __attribute__((flatten)) bool shm_whole(ipcio_conn *base, message *m, const void **data)
 {
     enum { WHOLE = RING_FIRST | RING_LAST };
     shm_conn *c = shm_of(base);
     ring_found f;
-    if (c->in.over) c->in.inside = c->in.over = false; /* the message before */
-    release(c, false);
+    shm_end(base); /* the message before */
     if (c->in.inside || c->in.ended || !c->own_user || look(c, &f) != 1) return false;
     if ((f.kind & WHOLE) != WHOLE || f.here < f.size || !in_order(c, &f)) return false;
     atomic_store_explicit(&c->theirs, f.read, memory_order_release);
@@ -485,14 +492,6 @@ static int take(shm_conn *c, uint8_t *to, size_t n, size_t *got)
 static int shm_take(ipcio_conn *c, void *to, size_t n, size_t *got)
 {
     return answer(shm_of(c), take(shm_of(c), to, n, got));
-}
-
-static void shm_end(ipcio_conn *base)
-{
-    shm_conn *c = shm_of(base);
-    if (!c->in.over) return;
-    c->in.inside = c->in.over = false;
-    release(c, false);
 }
 
 /* ------------------------------------------------------------------------------------------ writing */
@@ -683,14 +682,15 @@ static __attribute__((flatten)) int shm_put(ipcio_conn *base, const message *m, 
     shm_conn *c = shm_of(base);
     ring_writer *w = &c->out.ring;
     uint32_t size = (uint32_t)m->length, theirs = atomic_load_explicit(&c->theirs, memory_order_acquire);
-    bool broken;
+    bool broken, awaited = ring_all_seen(w, theirs);
     if (m->length > WIDE || c->out.begun || !peer_lives(c)) return IPCIO_WANT_WRITE;
-    if (ring_all_seen(w, theirs) && (w->segment == 1 || c->out.left)) return IPCIO_WANT_WRITE; /* may shrink */
+    if (awaited && (w->segment == 1 || c->out.left)) return IPCIO_WANT_WRITE; /* may shrink */
     uint8_t *to = ring_reserve(w, size, theirs, &broken);
     if (!to) return IPCIO_WANT_WRITE;
+    c->out.starved = false;
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
     begin_frame(c, m, size, RING_FIRST | RING_LAST);
-    copy_bytes(to, data, size, ring_all_seen(w, theirs));
+    copy_bytes(to, data, size, awaited);
     return send_frame(c, size);
 }
 
