@@ -314,13 +314,13 @@ int ipcio_conn_peer(ipcio_conn *c, ipcio_peer *peer)
 /* ------------------------------------------------------------------------------------------ reading */
 
 /* The start of the next message that is for whoever reads, or all of it in *data; NULL: nobody wants that. */
-static inline int start(ipcio_conn *c, const void **data)
+static inline int start(ipcio_conn *c, const void **data, int timeout)
 {
     message *m = &c->in.m;
     bool whole = data && c->transport->whole;
     for (;;) {
         if (data) *data = NULL;
-        if (!whole || !c->transport->whole(c, m, data)) {
+        if (!whole || !c->transport->whole(c, m, data, timeout)) {
             if (c->in.given) end_message(c);
             int st = c->transport->start(c, m);
             if (st != 0) return st;
@@ -368,13 +368,13 @@ static int in_pieces(const ipcio_conn *c)
     return ipcio__fail(IPCIO_INVALID, "%s: a message is being read in pieces; end that first", c->base.text);
 }
 
-static inline int read_whole(ipcio_conn *c, const void **data, size_t *size)
+static inline int read_whole(ipcio_conn *c, const void **data, size_t *size, int timeout)
 {
     for (;;) {
         int st = 0;
         if (c->in.state == READ_PIECES) return in_pieces(c);
         *data = NULL;
-        if (c->in.state == READ_IDLE && (st = start(c, data)) != 0) return st;
+        if (c->in.state == READ_IDLE && (st = start(c, data, timeout)) != 0) return st;
         if (c->in.state == READ_IDLE && !*data) {
             c->in.state = READ_WHOLE;
             c->in.whole.head = c->in.whole.tail = 0;
@@ -392,9 +392,9 @@ static inline int read_whole(ipcio_conn *c, const void **data, size_t *size)
 }
 
 /* The next message, as this side has it. */
-static inline int read_message(ipcio_conn *c, const void **data, size_t *size)
+static inline int read_message(ipcio_conn *c, const void **data, size_t *size, int timeout)
 {
-    int st = read_whole(c, data, size);
+    int st = read_whole(c, data, size, timeout);
     if (st != 0 || !text_converts(&c->options)) return st;
     st = text_from_wire(&c->options, *data, *size, &c->in.text);
     if (st == IPCIO_PROTOCOL) {
@@ -406,23 +406,23 @@ static inline int read_message(ipcio_conn *c, const void **data, size_t *size)
     return st;
 }
 
-static inline int read_step(ipcio_conn *c, const void **data, size_t *size)
+static inline int read_step(ipcio_conn *c, const void **data, size_t *size, int timeout)
 {
-    int st = read_message(c, data, size);
+    int st = read_message(c, data, size, timeout);
     show_read_ahead(c);
     return st;
 }
 
 static IPCIO_SLOW int read_until(ipcio_conn *c, int timeout, const void **data, size_t *size, int want)
 {
-    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_READ, timeout, want, read_step(c, data, size));
+    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_READ, timeout, want, read_step(c, data, size, IPCIO_TRY));
 }
 
 int ipcio_read(ipcio_conn *c, int timeout, const void **data, size_t *size)
 {
     int st = enter_for(c, IPCIO_WANT_READ, timeout);
     if (st != 0) return st;
-    st = read_step(c, data, size);
+    st = read_step(c, data, size, timeout);
     if (st > 0 && timeout != IPCIO_TRY) return read_until(c, timeout, data, size, st);
     return handle_leave_with(&c->base, IPCIO_WANT_READ, st);
 }
@@ -633,7 +633,7 @@ static int call_step(ipcio_conn *c, const void *data, size_t size, const void **
         if ((st = write_whole(c, data, size, c->out.calls, OS_NONE)) != 0) return st;
         c->calling = CALL_READING;
     }
-    return read_message(c, answer, answer_size);
+    return read_message(c, answer, answer_size, IPCIO_TRY);
 }
 
 static int try_call(ipcio_conn *c, const void *data, size_t size, const void **answer, size_t *answer_size)
@@ -682,7 +682,7 @@ static int take_text(buffer *b, const piece *p)
 static int start_text(ipcio_conn *c, size_t *size)
 {
     const void *data;
-    int st = read_message(c, &data, size);
+    int st = read_message(c, &data, size, IPCIO_TRY);
     if (st == 0) c->in.state = READ_PIECES;
     return st;
 }
@@ -696,7 +696,7 @@ static inline int read_piece(ipcio_conn *c, const piece *p)
         if (open || (c->in.state == READ_WHOLE && !converts))
             return ipcio__fail(IPCIO_INVALID, "%s: a message is being read already; end that first", c->base.text);
         if (converts) return start_text(c, p->got);
-        if ((st = start(c, NULL)) != 0) return st;
+        if ((st = start(c, NULL, IPCIO_TRY)) != 0) return st;
         c->in.state = READ_PIECES;
         *p->got = (size_t)c->in.m.length;
         return 0;

@@ -55,8 +55,13 @@ struct frame {
     uint32_t size, kind, length, call, read, number;
 };
 
+struct words {
+    _Alignas(128) _Atomic uint32_t head;
+    _Alignas(128) _Atomic uint32_t tail;
+};
+
 struct rig {
-    ring_words *words;
+    struct words *words;
     uint8_t *segment[2];
     uint32_t size[2];
     ring_writer w;
@@ -66,6 +71,7 @@ struct rig {
     uint32_t seen;                   /* what the writer was told last */
     const uint8_t *held;             /* the payload of the frame passed last, while somebody reads it */
     struct frame held_frame;
+    uint8_t copy[RING_BRIEF];        /* or it was copied */
     uint32_t full;                   /* bytes of the frame that found no room; UINT32_MAX: none */
     bool left;                       /* the reader may still look into the larger segment, which the writer has left */
 };
@@ -75,21 +81,21 @@ static struct rig rig;
 static void open_rig(uint32_t small, uint32_t large, uint32_t start)
 {
     rig = (struct rig){.size = {small, large}, .seen = start, .full = UINT32_MAX};
-    rig.words = (ring_words *)(void *)guarded(sizeof(ring_words));
+    rig.words = (struct words *)(void *)guarded(sizeof(struct words));
     rig.segment[0] = guarded(small);
     rig.segment[1] = large ? guarded(large) : NULL;
-    rig.w = (ring_writer){.words = rig.words, .memory = {rig.segment[0]}, .size = {small, large}, .bound = small,
-                          .at = start, .begun = start, .last = start, .tail = start, .word = start,
-                          .stale = UINT32_MAX};
-    rig.r = (ring_reader){.words = rig.words, .memory = {rig.segment[0]}, .size = {small, large}, .at = start,
-                          .head = start, .told = start};
+    rig.w = (ring_writer){.head_word = &rig.words->head, .tail_word = &rig.words->tail, .memory = {rig.segment[0]},
+                          .size = {small, large}, .bound = small, .at = start, .begun = start, .last = start,
+                          .tail = start, .word = start, .stale = UINT32_MAX};
+    rig.r = (ring_reader){.head_word = &rig.words->head, .tail_word = &rig.words->tail, .memory = {rig.segment[0]},
+                          .size = {small, large}, .at = start, .head = start, .told = start};
     atomic_init(&rig.words->head, start);
     atomic_init(&rig.words->tail, start);
 }
 
 static void close_rig(void)
 {
-    unguard((uint8_t *)rig.words, sizeof(ring_words));
+    unguard((uint8_t *)rig.words, sizeof(struct words));
     unguard(rig.segment[0], rig.size[0]);
     if (rig.segment[1])
         unguard(rig.segment[1], rig.size[1]);
@@ -144,7 +150,7 @@ static void check_frame(const ring_found *f, const struct frame *want)
 {
     CHECK(f->size == want->size && f->kind == want->kind && f->length == want->length && f->call == want->call &&
           f->read == want->read);
-    CHECK(inside(f->payload, f->size) && f->here <= f->size);
+    CHECK((f->payload == rig.copy || inside(f->payload, f->size)) && f->here <= f->size);
     CHECK(is_filled(f->payload, f->here, want->number));
 }
 
@@ -167,13 +173,17 @@ static void let_go(bool now)
     (void)ring_release(&rig.r, rig.r.at, now);
 }
 
+static unsigned put_again, taken_again;
+
 /* Reads the next frame, if there is one, and maybe holds it. */
 static bool read_frame(bool hold)
 {
     ring_found f;
+    bool again;
     if (rig.held)
         let_go(chance(2));
-    if (look(&f) == 0) {
+    again = chance(2) && ring_take_again(&rig.r, &f, rig.copy);
+    if (!again && look(&f) == 0) {
         CHECK(rig.count == 0);
         let_go(true);
         return false;
@@ -182,9 +192,14 @@ static bool read_frame(bool hold)
         CHECK(ring_look_again(&rig.r, &f) == 0);
     CHECK(rig.count > 0 && f.here == f.size);
     check_frame(&f, &rig.queue[rig.first]);
+    if (!again && ring_is_brief(&rig.r, &f))
+        f.payload = memcpy(rig.copy, f.payload, f.size);
     rig.held = f.payload;
     rig.held_frame = rig.queue[rig.first];
-    ring_pass(&rig.r, &f);
+    if (again)
+        taken_again++;
+    else
+        ring_pass(&rig.r, &f);
     rig.first = (rig.first + 1) % MOST_FRAMES;
     rig.count--;
     if (!hold)
@@ -205,12 +220,47 @@ static void show(const struct frame *frame)
     }
 }
 
+static ring_frame header_of(const struct frame *f)
+{
+    return ring_header(f->size, f->kind, f->length, f->call, f->read);
+}
+
+static void wrote(const struct frame *frame)
+{
+    rig.queue[(rig.first + rig.count++) % MOST_FRAMES] = *frame;
+    rig.made++;
+}
+
+/* Writes a whole message, if it can replace the last. */
+static bool write_again(uint32_t size)
+{
+    struct frame frame = {size, RING_FIRST | RING_LAST, size, number(UINT32_MAX), number(COUNTS), rig.made};
+    uint8_t bytes[200];
+    if (size > sizeof bytes || !ring_all_seen(&rig.w, rig.seen))
+        return false;
+    fill(bytes, size, frame.number);
+    if (!ring_put_again(&rig.w, header_of(&frame), bytes))
+        return false;
+    CHECK(rig.w.offset < rig.w.size[0] && rig.w.segment == 0);
+    rig.full = UINT32_MAX;
+    put_again++;
+    wrote(&frame);
+    return true;
+}
+
 /* Writes a frame, if there is room. */
 static bool write_frame(uint32_t size)
 {
     struct frame frame = {size, number(8), number(UINT32_MAX), number(UINT32_MAX), number(COUNTS), rig.made};
     bool broken = false;
-    uint8_t *to = ring_reserve(&rig.w, size, rig.seen, &broken);
+    uint8_t *to;
+    if (chance(2))
+        frame.kind = RING_FIRST | RING_LAST;
+    if (frame.kind == (RING_FIRST | RING_LAST))
+        frame.length = size;
+    if (chance(2) && write_again(size))
+        return true;
+    to = ring_reserve(&rig.w, size, rig.seen, &broken);
     CHECK(!broken);
     rig.full = to ? UINT32_MAX : size;
     if (!to) {
@@ -219,14 +269,13 @@ static bool write_frame(uint32_t size)
         return false;
     }
     CHECK(inside(to, size) && rig.count < MOST_FRAMES);
-    ring_begin(&rig.w, size, frame.kind, frame.length, frame.call, frame.read);
+    ring_begin(&rig.w, header_of(&frame));
     fill(to, size, frame.number);
     check_held();
     if (rig.count == 0 && !rig.held && chance(4))
         show(&frame);
-    ring_commit(&rig.w, size, true);
-    rig.queue[(rig.first + rig.count++) % MOST_FRAMES] = frame;
-    rig.made++;
+    ring_commit(&rig.w, size);
+    wrote(&frame);
     return true;
 }
 
@@ -320,9 +369,10 @@ static void test_random(void **state)
                 close_rig();
             }
     CHECK(all_moves > rounds / 100); /* there and back */
+    CHECK(put_again > 0 && taken_again > 0);
 }
 
-/* A conversation stays in the same few places: of frames of one size there are two. */
+/* A conversation stays in the same few places: of frames of one size there are two, of brief ones one. */
 static void test_conversation(void **state)
 {
     static const uint32_t lengths[] = {0, 1, 16, 64, 100, 1000};
@@ -349,6 +399,7 @@ static void test_conversation_of_many_sizes(void **state)
     enum { LONGEST = 200 };
     uint32_t end = 0;
     (void)state;
+    put_again = taken_again = 0;
     choose_seed();
     open_rig(28672, 0, 0);
     for (int n = 0; n < 100000; n++) {
@@ -358,7 +409,7 @@ static void test_conversation_of_many_sizes(void **state)
             end = rig.w.offset;
         check_held();
     }
-    CHECK(end < 8 * (HEADER + LONGEST));
+    CHECK(end < 8 * (HEADER + LONGEST) && put_again > 1000 && taken_again > 1000);
     close_rig();
 }
 
@@ -376,8 +427,8 @@ static void test_nothing_heard_for_long(void **state)
         uint8_t *to = ring_reserve(&rig.w, SIZE, started, &broken);
         CHECK(!broken);
         if (to) {
-            ring_begin(&rig.w, SIZE, RING_FIRST | RING_LAST, written++, 0, 0);
-            ring_commit(&rig.w, SIZE, true);
+            ring_begin(&rig.w, ring_header(SIZE, RING_FIRST | RING_LAST, written++, 0, 0));
+            ring_commit(&rig.w, SIZE);
         }
         if (written - found > 3 && chance(2)) { /* some are always under way */
             CHECK(look(&f) == 1 && f.size == SIZE && f.length == found);
@@ -456,7 +507,12 @@ static bool write_in_thread(uint32_t n)
 {
     uint32_t size = size_of(n), shown = 0;
     bool broken = false;
-    uint8_t *to;
+    uint8_t *to, bytes[RING_BRIEF];
+    if (size <= sizeof bytes && ring_all_seen(&rig.w, atomic_load_explicit(&told, memory_order_acquire))) {
+        fill(bytes, size, n);
+        if (ring_put_again(&rig.w, ring_header(size, RING_FIRST | RING_LAST, size, n, 0), bytes))
+            return true;
+    }
     while (!(to = ring_reserve(&rig.w, size, atomic_load_explicit(&told, memory_order_acquire), &broken))) {
         if (broken || atomic_load(&wrong))
             return false;
@@ -466,21 +522,22 @@ static bool write_in_thread(uint32_t n)
         }
         sched_yield();
     }
-    ring_begin(&rig.w, size, RING_FIRST | RING_LAST, n, 0, 0);
+    ring_begin(&rig.w, ring_header(size, RING_FIRST | RING_LAST, size, n, 0));
     for (; n % 2 && size - shown > 64; shown += 64) {
         fill(to + shown, 64, n + shown);
         ring_show(&rig.w, shown + 64);
     }
     fill(to + shown, size - shown, n + shown);
-    ring_commit(&rig.w, size, true);
+    ring_commit(&rig.w, size);
     return true;
 }
 
 static bool read_in_thread(uint32_t n)
 {
     ring_found f;
+    bool again = false;
     int st;
-    while ((st = ring_look(&rig.r, &f)) != 1) {
+    while (!(again = ring_take_again(&rig.r, &f, rig.copy)) && (st = ring_look(&rig.r, &f)) != 1) {
         if (st == -2)
             rig.r.memory[1] = rig.segment[1];
         else if (st != 0 || atomic_load(&wrong))
@@ -491,9 +548,12 @@ static bool read_in_thread(uint32_t n)
     while (f.here < f.size)
         if (ring_look_again(&rig.r, &f) < 0 || atomic_load(&wrong))
             return false;
-    if (f.length != n || f.size != size_of(n))
+    if (f.call != n || f.size != size_of(n) || f.length != f.size)
         return false;
-    ring_pass(&rig.r, &f);
+    if (!again && ring_is_brief(&rig.r, &f))
+        f.payload = memcpy(rig.copy, f.payload, f.size);
+    if (!again)
+        ring_pass(&rig.r, &f);
     if (n % 3 == 0) /* told before the frame is looked at: the writer may begin at the front */
         atomic_store_explicit(&told, rig.r.at, memory_order_release);
     if (n % 64 == 0)
@@ -551,7 +611,13 @@ static int read_hostile(uint32_t head_later)
 {
     ring_found f;
     uint32_t here;
-    int st = ring_look(&rig.r, &f);
+    int st;
+    if (chance(2) && ring_take_again(&rig.r, &f, rig.copy)) {
+        CHECK(f.payload == rig.copy && f.size <= sizeof rig.copy && f.size == f.length && f.here == f.size);
+        CHECK(rig.r.offset <= HEADER + RING_BRIEF && rig.r.offset % RING_UNIT == 0);
+        return 1;
+    }
+    st = ring_look(&rig.r, &f);
     if (st == -2) {
         CHECK(rig.r.memory[1] == NULL);
         rig.r.memory[1] = rig.segment[1];
@@ -677,6 +743,8 @@ static void test_rubbish_for_the_writer(void **state)
                 atomic_store(&rig.words->tail, chance(4)   ? number(UINT32_MAX)
                                                : chance(2) ? rig.w.at - steps[number(COUNT(steps))]
                                                            : near);
+            if (chance(2) && write_again(size))
+                continue;
             to = ring_reserve(&rig.w, size, rig.seen, &broken);
             if (!to) {
                 if (broken) {
@@ -692,11 +760,11 @@ static void test_rubbish_for_the_writer(void **state)
             }
             CHECK(inside(to, size));
             found++;
-            ring_begin(&rig.w, size, RING_FIRST | RING_LAST, size, 0, 0);
+            ring_begin(&rig.w, ring_header(size, RING_FIRST | RING_LAST, size, 0, 0));
             memset(to, 1, size);
             if (chance(4))
                 ring_show(&rig.w, size / RING_UNIT * RING_UNIT);
-            ring_commit(&rig.w, size, true);
+            ring_commit(&rig.w, size);
             CHECK(rig.w.offset < rig.w.size[rig.w.segment]);
         }
         close_rig();

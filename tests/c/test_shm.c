@@ -25,7 +25,9 @@ struct memory {
     struct {
         _Alignas(128) _Atomic uint32_t state;
     } side[2];
-    ring_words ring[2]; /* what the client writes, and what the server does */
+    struct {
+        _Alignas(128) _Atomic uint32_t tail;
+    } ring[2]; /* of what the client writes, and of what the server does */
 };
 
 /* What is handed over, and how it is made. */
@@ -119,12 +121,17 @@ static void raw_close(struct raw *raw)
         close(raw->fd);
 }
 
-static uint8_t *ring_of(struct raw *raw, int side) { return (uint8_t *)raw->memory + PAGE + (size_t)side * SMALL; }
+static _Atomic uint32_t *head_of(struct raw *raw, int side)
+{
+    return (_Atomic uint32_t *)(void *)((uint8_t *)raw->memory + PAGE + (size_t)side * SMALL);
+}
+
+static uint8_t *ring_of(struct raw *raw, int side) { return (uint8_t *)head_of(raw, side) + RING_UNIT; }
 
 /* Publishes up to a count; epoch and segment stay 0. */
 static void raw_head(struct raw *raw, uint32_t count)
 {
-    atomic_store(&raw->memory->ring[CLIENT].head, count & COUNT_MASK);
+    atomic_store(head_of(raw, CLIENT), count & COUNT_MASK);
 }
 
 /* A header at the place of the next frame. */
@@ -141,7 +148,7 @@ static void raw_bell(struct raw *raw) { (void)send(raw->fd, "", 1, MSG_NOSIGNAL 
 static void raw_frame(struct raw *raw, const void *data, uint32_t size, uint32_t kind, uint32_t length)
 {
     uint32_t units = 1 + (size + RING_UNIT - 1) / RING_UNIT;
-    CHECK(raw->offset + units * RING_UNIT <= SMALL);
+    CHECK(raw->offset + units * RING_UNIT <= SMALL - RING_UNIT);
     raw_header(raw, size, kind, length);
     memcpy(ring_of(raw, CLIENT) + raw->offset + sizeof(ring_frame), data, size);
     raw->at += units;
@@ -160,7 +167,7 @@ static void raw_reads(struct raw *raw, const char *text)
 {
     int64_t end = now_ms() + LONG_MS;
     ring_frame header;
-    while ((atomic_load(&raw->memory->ring[SERVER].head) & COUNT_MASK) == raw->read_at) {
+    while ((atomic_load(head_of(raw, SERVER)) & COUNT_MASK) == raw->read_at) {
         CHECK(now_ms() < end);
         sched_yield();
     }
@@ -474,7 +481,7 @@ static void test_head_goes_back(void **state)
         OK(ipcio_read_buffer(a.conn, to, TO, LONG_MS, &got));
         assert_int_equal(got, SHOWN);
         for (int k = 0; k < 5 && st != IPCIO_PROTOCOL; k++) {
-            atomic_store(&a.raw.memory->ring[CLIENT].head, heads[i]);
+            atomic_store(head_of(&a.raw, CLIENT), heads[i]);
             st = ipcio_read_buffer(a.conn, to, TO, 0, &got);
             CHECK(st == IPCIO_PROTOCOL || st == IPCIO_TIMEOUT || st == IPCIO_OK);
             if (st == IPCIO_OK)
@@ -570,10 +577,10 @@ static uint32_t some_count(uint32_t near)
 static void strike(struct raw *raw)
 {
     static const uint32_t kinds[] = {3, 3, 3, 3, 1, 2, 0, RING_TURN, RING_ABORT, 7, 15};
-    uint32_t offset = some(SMALL / RING_UNIT) * RING_UNIT;
+    uint32_t offset = some(SMALL / RING_UNIT - 1) * RING_UNIT;
     switch (some(12)) {
     case 0:
-        atomic_store(&raw->memory->ring[CLIENT].head, some(UINT32_MAX));
+        atomic_store(head_of(raw, CLIENT), some(UINT32_MAX));
         break;
     case 1:
         raw_head(raw, some_count(atomic_load(&raw->memory->ring[CLIENT].tail)));
@@ -582,7 +589,7 @@ static void strike(struct raw *raw)
         atomic_store(&raw->memory->ring[SERVER].tail, some(UINT32_MAX));
         break;
     case 3:
-        atomic_store(&raw->memory->ring[SERVER].tail, some_count(atomic_load(&raw->memory->ring[SERVER].head)) & COUNT_MASK);
+        atomic_store(&raw->memory->ring[SERVER].tail, some_count(atomic_load(head_of(raw, SERVER))) & COUNT_MASK);
         break;
     case 4:
         atomic_store(&raw->memory->side[some(2)].state, some(2) ? some(4) : some(256) & ~4u);
@@ -605,7 +612,7 @@ static void strike(struct raw *raw)
             header.length = header.size_kind >> 4;
         memcpy(ring_of(raw, CLIENT) + raw->offset, &header, sizeof header);
         raw->at += 1 + ((header.size_kind >> 4) + RING_UNIT - 1) / RING_UNIT;
-        raw->offset = raw->at * RING_UNIT % SMALL;
+        raw->offset = raw->at * RING_UNIT % (SMALL - RING_UNIT);
         raw_head(raw, raw->at);
     }
     }
@@ -1202,14 +1209,16 @@ static void test_held_message(void **state)
 /* What the child sees of a message that lies in the shared memory: zeros, in this and in a larger segment. */
 static void test_fork(void **state)
 {
+    unsigned char message[200]; /* what is brief is copied */
     struct pair pair;
     const void *data;
     size_t size;
     pid_t pid;
     int status;
     (void)state;
+    fill(message, sizeof message, 1);
     open_pair_at(&pair, fresh_shm(), NULL, NULL);
-    WRITES(pair.client, "in the shared memory");
+    OK(ipcio_write(pair.client, message, sizeof message, 0));
     OK(ipcio_read(pair.peer, LONG_MS, &data, &size));
     pid = fork();
     CHECK(pid >= 0);
@@ -1228,7 +1237,7 @@ static void test_fork(void **state)
     }
     CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
-    assert_memory_equal(data, "in the shared memory", size);
+    CHECK(size == sizeof message && is_filled(data, size, 1));
     WRITES(pair.client, "again");
     READS(pair.peer, "again");
     WRITES(pair.peer, "and back");

@@ -80,7 +80,7 @@ typedef struct {
 } thread;
 
 static struct {
-    _Alignas(128) uint8_t memory[2048];
+    _Alignas(128) uint8_t memory[2176];
     shm_conn conn[2];
     struct {
         bool bell, stuffed, shut; /* what lies in the socket for this side to read, and its end */
@@ -128,7 +128,7 @@ static const struct scenario {
     {"pieces of what is being written", {"(w)", "(r)"}, 3, {50, 80, 7}, .ring = 16 * RING_UNIT, .stranger = true},
     {"pieces, event loops", {"(w)", "(r)"}, 2, {90, 50}, .ring = 16 * RING_UNIT, .stranger = true, .loop = true},
     {"conversation", {"(wr)", "(rw)"}, 6},
-    {"conversation, awake", {"(wr)", "(rw)"}, 3, .spins = true},
+    {"conversation, awake", {"(wr)", "(rw)"}, 3, {20, 7, 16, 1}, .spins = true},
     {"conversation, event loops", {"(wr)", "(rw)"}, 4, .grows = true, .loop = true},
     {"conversation, two by two", {"(wwr)", "(rrw)"}, 3},
     {"conversation, reserved", {"(uvr)", "(rv)"}, 4, {40, 7, 16, 1}, .grows = true},
@@ -411,7 +411,7 @@ static int take_whole(const message *m, unsigned number)
 /* As ipcio_read does; or ipcio_read_start, every other time. */
 static int begin_one(unsigned number, message *m, const void **data)
 {
-    return number % 2 == 0 && shm_whole(conn(), m, data) ? 0 : shm_start(conn(), m);
+    return number % 2 == 0 && shm_whole(conn(), m, data, -1) ? 0 : shm_start(conn(), m);
 }
 
 /* The next message. */
@@ -701,13 +701,20 @@ static void print_word(const volatile void *word)
     const control *c = (const control *)(const void *)world.memory;
     for (int i = 0; i < 2; i++) {
         if (word == &c->side[i].state) printf(" the state of %d", i);
-        else if (word == &c->ring[i].head) printf(" the head of %d's ring", i);
+        else if (word == world.conn[i].out.ring.head_word) printf(" the head of %d's ring", i);
         else if (word == &c->ring[i].tail) printf(" the tail of %d's ring", i);
         else if (word == &world.conn[i].ours || word == &world.conn[i].theirs) printf(" how far %d knows of", i);
         else continue;
         return;
     }
     if (word) printf(" byte %td", (const uint8_t *)(uintptr_t)word - world.memory);
+}
+
+static uint32_t head_in(const uint8_t *memory, int side)
+{
+    uint32_t head;
+    memcpy(&head, memory + ((const uint8_t *)world.conn[side].out.ring.head_word - world.memory), sizeof head);
+    return head;
 }
 
 /* The way to where the error was found. */
@@ -725,7 +732,7 @@ static void show_way(void)
         else printf(n < STORES ? " %s" : "'s store is seen:", t->next);
         if (n != DEATH) print_word(n < STORES ? t->word : t->buffer[0].word);
         printf("   [states %x %x; ring 0 %x %x, ring 1 %x %x]\n", c->side[0].state, c->side[1].state,
-               c->ring[0].head, c->ring[0].tail, c->ring[1].head, c->ring[1].tail);
+               head_in(then->memory, 0), c->ring[0].tail, head_in(then->memory, 1), c->ring[1].tail);
     }
 }
 
@@ -742,7 +749,9 @@ static void begin(void)
         c->control = (control *)(void *)world.memory;
         c->me = side;
         c->own_user = !scenario->stranger;
-        set_up(c, scenario->ring ? scenario->ring : RING, scenario->grows ? RING_GROWN : 0);
+        uint32_t small = (scenario->ring ? scenario->ring : RING) + RING_UNIT, large = scenario->grows ? RING_GROWN : 0;
+        c->mapped = large_at(0, small, large);
+        set_up(c, small, large);
     }
     for (int i = 0; i < THREADS; i++) {
         world.threads[i].side = i % 2;

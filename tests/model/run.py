@@ -20,16 +20,18 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 MEMORY = 1 << 30  # bytes
 
 # What makes the rings small enough, and the repetitions few: the constants of shm.c, and how long it spins.
-CONSTANTS = {"PAGE": 1024, "GROW": 2, "RAPID": 1000, "CALM": 3, "WIDE": 24, "STEP": 16, "LEAP": 64, "SILENCE": 0, "STREAM": 1000, "SPUN": 1, "LOOKS": 1}
+CONSTANTS = {"PAGE": 1024, "GROW": 2, "RAPID": 1000, "CALM": 3, "WIDE": 24, "STEP": 16, "LEAP": 64, "SILENCE": 0, "STREAM": 1000, "SPUN": 1, "LOOKS": 1,
+             "AT_ONCE": 1}
+BRIEF = 16  # of ring.h
 REPETITIONS = [("shm.c", "if (i < 4096 ||", "if (i < 1 ||"), ("shm.c", " && ++c->out.unheard % 4 == 0", "")]
 
 # What is changed, the scenario that shows it, the file, its text, the text instead.
 MUTANTS = {
     "the head is published without a barrier": (
         "stream",
-        "ring.c",
-        "if (fenced) atomic_exchange_explicit(&w->words->head, head, memory_order_seq_cst);\n    else ",
-        "",
+        "shm.c",
+        "if (!(state & AWAKE) || !atomic_load_explicit(&c->fences, memory_order_relaxed)) {",
+        "if (0) {",
     ),
     "who is awake goes to sleep without a fence": (
         "stream, awake",
@@ -40,14 +42,14 @@ MUTANTS = {
     "a frame may come behind the fence of who was awake": (
         "stream, awake",
         "shm.c",
-        "        atomic_thread_fence(memory_order_seq_cst);\n",
-        "",
+        "        state = atomic_load_explicit(c->others, memory_order_relaxed);\n    }\n",
+        "    }\n",
     ),
     "the tail is published without a barrier": (
         "reader that stops",
         "ring.c",
-        "atomic_exchange_explicit(&r->words->tail, upto, memory_order_seq_cst);",
-        "atomic_store_explicit(&r->words->tail, upto, memory_order_release);",
+        "atomic_exchange_explicit(r->tail_word, upto, memory_order_seq_cst);",
+        "atomic_store_explicit(r->tail_word, upto, memory_order_release);",
     ),
     "more of a frame is shown than was copied": (
         "pieces of what is being written",
@@ -108,6 +110,24 @@ MUTANTS = {
         "r->segment = segment;\n    r->offset = r->expected = 0;",
         "r->segment = segment;",
     ),
+    "a message is put again though the reader has not seen all": (
+        "conversation, two by two",
+        "shm.c",
+        "if (awaited && ring_put_again(w, h, data)) {",
+        "if (ring_put_again(w, h, data)) {",
+    ),
+    "a brief message is put where another is held": (
+        "conversation, awake",
+        "ring.c",
+        "w->again = w->offset == 0 && w->segment == 0 && payload_of(&header) <= RING_BRIEF",
+        "w->again = w->offset == 0 && w->segment == 0",
+    ),
+    "a brief message is not copied before it is passed": (
+        "conversation",
+        "shm.c",
+        "if (ring_is_brief(&c->in.ring, f)) data",
+        "if (0) data",
+    ),
     "the ring moves without saying so": ("stream that grows", "ring.c", ".length = segment + 1});", ".length = 0});"),
     "the reader is told as one who has read what it looks at": (
         "stream",
@@ -157,11 +177,12 @@ def change(texts, file, old, new):
 
 def scaled():
     """Returns the texts of the files, with small rings and few repetitions."""
-    texts = {name: (SOURCE / "core/src/channel" / name).read_text() for name in ("ring.c", "shm.c")}
+    texts = {name: (SOURCE / "core/src/channel" / name).read_text() for name in ("ring.c", "ring.h", "shm.c")}
     for name, value in CONSTANTS.items():
         texts["shm.c"], n = re.subn(rf"\b{name} = \d+", f"{name} = {value}", texts["shm.c"])
         if n != 1:
             sys.exit(f"shm.c defines {name} {n} times, not once")
+    texts = change(texts, "ring.h", "RING_BRIEF = 96", f"RING_BRIEF = {BRIEF}")
     for repetition in REPETITIONS:
         texts = change(texts, *repetition)
     return texts
@@ -170,14 +191,15 @@ def scaled():
 def run(cc, texts, *arguments):
     """Returns the status of the model of these texts, and what it printed."""
     with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "channel").mkdir()
         for name, text in texts.items():
-            pathlib.Path(folder, name).write_text(text)
+            pathlib.Path(folder, "channel", name).write_text(text)
         program = f"{folder}/model"
         subprocess.run(
             # What shm.c names of the rest of the library is not called here, and not linked.  -Os: stacks belong to a state,
             # and the less is left lying on them, the fewer states differ for nothing.
             [*cc.split(), "-std=gnu11", "-Os", "-w", "-fno-stack-protector", "-U_FORTIFY_SOURCE", "-fno-pie", "-no-pie",
-             f"-I{folder}", f"-I{SOURCE}/core/src", f"-I{SOURCE}/core/include", f"{SOURCE}/tests/model/model.c",
+             f"-I{folder}", f"-I{folder}/channel", f"-I{SOURCE}/core/src", f"-I{SOURCE}/core/include", f"{SOURCE}/tests/model/model.c",
              "-Wl,--unresolved-symbols=ignore-all", "-o", program],
             check=True,
         )  # fmt: skip

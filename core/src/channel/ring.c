@@ -3,9 +3,20 @@
 
 #include <string.h>
 
+#include "base/copy.h"
+
 #define COUNT_MASK ((1u << RING_COUNT_BITS) - 1)
 #define EPOCH_ONE (2u << RING_COUNT_BITS)
-enum { KIND_BITS = 4 };
+
+static uint32_t kind_of(const ring_frame *f)
+{
+    return f->size_kind & ((1 << RING_KIND_BITS) - 1);
+}
+
+static uint32_t payload_of(const ring_frame *f)
+{
+    return f->size_kind >> RING_KIND_BITS;
+}
 
 static uint32_t units(uint32_t bytes)
 {
@@ -36,7 +47,7 @@ static uint32_t used(const ring_writer *w)
 
 static bool see_tail(ring_writer *w)
 {
-    uint32_t word = atomic_load_explicit(&w->words->tail, memory_order_acquire) & COUNT_MASK;
+    uint32_t word = atomic_load_explicit(w->tail_word, memory_order_acquire) & COUNT_MASK;
     if (between(w->word, word) > between(w->word, w->at)) return false;
     w->word = word;
     if (between(w->tail, word) <= used(w)) w->tail = word; /* what it has seen may be ahead of what it says */
@@ -56,9 +67,15 @@ static void advance(ring_writer *w, uint32_t n)
     if (w->offset == w->size[w->segment]) w->offset = 0;
 }
 
+/* Of an epoch that begins in the segment where the writer is. */
+static uint32_t next_epoch(const ring_writer *w)
+{
+    return ((w->epoch + EPOCH_ONE) & ~(EPOCH_ONE - 1)) | w->segment << RING_COUNT_BITS;
+}
+
 static void new_epoch(ring_writer *w, uint32_t bound)
 {
-    w->epoch = ((w->epoch + EPOCH_ONE) & ~(EPOCH_ONE - 1)) | w->segment << RING_COUNT_BITS;
+    w->epoch = next_epoch(w);
     w->offset = 0;
     w->bound = bound;
     w->begun = w->at;
@@ -108,7 +125,7 @@ uint8_t *ring_reserve(ring_writer *w, uint32_t payload, uint32_t seen, bool *bro
 
 bool ring_has_room(const ring_writer *w)
 {
-    uint32_t in_use = between(atomic_load_explicit(&w->words->tail, memory_order_seq_cst) & COUNT_MASK, w->at);
+    uint32_t in_use = between(atomic_load_explicit(w->tail_word, memory_order_seq_cst) & COUNT_MASK, w->at);
     return in_use <= w->most || between(w->word, w->at) < in_use; /* the latter is impossible, which ring_reserve says */
 }
 
@@ -126,6 +143,7 @@ bool ring_move(ring_writer *w, uint32_t segment)
     w->offset = w->last_offset = 0;
     w->last = w->begun = w->at;
     w->bound = w->size[segment];
+    w->again = false;
     return true;
 }
 
@@ -138,33 +156,50 @@ bool ring_return(ring_writer *w, uint32_t segment, uint32_t seen)
     return true;
 }
 
-void ring_begin(ring_writer *w, uint32_t payload, uint32_t kind, uint32_t length, uint32_t call, uint32_t read)
+void ring_begin(ring_writer *w, ring_frame header)
 {
-    put(w, (ring_frame){.size_kind = payload << KIND_BITS | kind, .length = length, .call = call, .read = read});
+    enum { WHOLE = RING_FIRST | RING_LAST };
+    put(w, header);
+    w->again = w->offset == 0 && w->segment == 0 && payload_of(&header) <= RING_BRIEF && (kind_of(&header) & WHOLE) == WHOLE;
 }
 
 void ring_show(ring_writer *w, uint32_t bytes)
 {
-    atomic_store_explicit(&w->words->head, place(w, w->at + 1 + bytes / RING_UNIT), memory_order_release);
+    atomic_store_explicit(w->head_word, place(w, w->at + 1 + bytes / RING_UNIT), memory_order_release);
 }
 
-void ring_commit(ring_writer *w, uint32_t payload, bool fenced)
+void ring_commit(ring_writer *w, uint32_t payload)
 {
-    uint32_t n = span(payload), head = place(w, w->at + n);
-    if (fenced) atomic_exchange_explicit(&w->words->head, head, memory_order_seq_cst);
-    else atomic_store_explicit(&w->words->head, head, memory_order_release);
-    atomic_signal_fence(memory_order_seq_cst); /* the caller's look at the other side stays behind it */
+    uint32_t n = span(payload);
+    atomic_store_explicit(w->head_word, place(w, w->at + n), memory_order_release);
     w->last = w->at;
     w->last_offset = w->offset;
     advance(w, n);
 }
 
+bool ring_put_again(ring_writer *w, ring_frame header, const void *payload)
+{
+    uint32_t size = payload_of(&header), n = span(size), at = w->at;
+    uint8_t *front = w->memory[0];
+    if (!w->again || size > RING_BRIEF) return false;
+    copy_brief(front + RING_UNIT, payload, size);
+    memcpy(front, &header, sizeof header);
+    w->epoch = next_epoch(w);
+    w->at = (at + n) & COUNT_MASK;
+    atomic_store_explicit(w->head_word, w->at | w->epoch, memory_order_release);
+    w->tail = w->begun = w->last = at;
+    w->last_offset = 0;
+    w->bound = w->size[0];
+    w->offset = n * RING_UNIT;
+    return true;
+}
+
 /* ------------------------------------------------------------------------------------------ reading */
 
-/* The header at the reader's offset, read once. */
-static ring_frame header(const ring_reader *r)
+/* The header that lies there, read once. */
+static ring_frame read_header(const uint8_t *at)
 {
-    const volatile uint64_t *from = (const volatile uint64_t *)(const void *)(r->memory[r->segment] + r->offset);
+    const volatile uint64_t *from = (const volatile uint64_t *)(const void *)at;
     uint64_t words[2] = {from[0], from[1]};
     ring_frame f;
     memcpy(&f, words, sizeof f);
@@ -190,7 +225,7 @@ static uint32_t there(const ring_reader *r)
 /* Sees what was published.  All of an epoch was read, or the writer would not have begun another. */
 static int see_head(ring_reader *r)
 {
-    uint32_t head = atomic_load_explicit(&r->words->head, memory_order_acquire);
+    uint32_t head = atomic_load_explicit(r->head_word, memory_order_acquire);
     if (between(r->at, head & COUNT_MASK) > (r->size[0] + r->size[1]) / RING_UNIT) return -1;
     if ((head ^ r->head) >= EPOCH_ONE) {
         int st = go_to(r, head >> RING_COUNT_BITS & 1);
@@ -212,9 +247,9 @@ int ring_look(ring_reader *r, ring_found *f)
     for (;;) {
         uint32_t size = r->size[r->segment], rest = (size - r->offset) / RING_UNIT, n = there(r);
         if (st < 0 || n == 0) return st < 0 ? st : 0;
-        ring_frame h = header(r);
-        f->kind = h.size_kind & ((1 << KIND_BITS) - 1);
-        f->size = h.size_kind >> KIND_BITS;
+        ring_frame h = read_header(r->memory[r->segment] + r->offset);
+        f->kind = kind_of(&h);
+        f->size = payload_of(&h);
         f->length = h.length;
         f->call = h.call;
         f->read = h.read;
@@ -242,6 +277,26 @@ int ring_look_again(ring_reader *r, ring_found *f)
     return f->here < before ? -1 : 0;
 }
 
+bool ring_take_again(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
+{
+    enum { WHOLE = RING_FIRST | RING_LAST };
+    uint32_t head = atomic_load_explicit(r->head_word, memory_order_acquire), at = head & COUNT_MASK;
+    if (there(r) || (head ^ r->head) < EPOCH_ONE || head >> RING_COUNT_BITS & 1) return false;
+    ring_frame h = read_header(r->memory[0]);
+    uint32_t size = payload_of(&h), kind = kind_of(&h);
+    if (size > RING_BRIEF || size != h.length || between(r->at, at) != span(size)) return false;
+    if ((kind & ~(uint32_t)RING_ANSWER) != WHOLE || (kind & RING_ANSWER && h.call == 0)) return false;
+    /* From where no place depends on the size, which is still on its way: so both lines come at once. */
+    for (uint32_t i = 0; i < size; i += RING_UNIT) memcpy(copy + i, r->memory[0] + RING_UNIT + i, RING_UNIT);
+    *f = (ring_found){.kind = kind, .size = size, .length = size, .call = h.call, .read = h.read, .payload = copy, .here = size};
+    r->head = head;
+    r->segment = 0;
+    r->at = at;
+    r->offset = span(size) * RING_UNIT;
+    r->expected = r->size[0];
+    return true;
+}
+
 void ring_pass(ring_reader *r, const ring_found *f)
 {
     uint32_t n = span(f->size), end = r->offset + n * RING_UNIT;
@@ -256,6 +311,6 @@ bool ring_release(ring_reader *r, uint32_t upto, bool now)
     uint32_t given = between(r->told, upto);
     if (given == 0 || (!now && given < r->size[r->segment] / RING_UNIT / 8)) return false;
     r->told = upto;
-    atomic_exchange_explicit(&r->words->tail, upto, memory_order_seq_cst);
+    atomic_exchange_explicit(r->tail_word, upto, memory_order_seq_cst);
     return true;
 }

@@ -6,7 +6,8 @@
  * were ever written; `head` says up to where frames are published, `tail` up to where their room is free again.  Where
  * a count lies in the ring each side knows by having followed it.  The ring starts again at its front, with the next
  * epoch, when the writer knows that the reader has seen all of it: so a conversation stays in the same few cache lines.
- * A frame may also say that the next one lies in the other, larger segment: so a ring grows. */
+ * `head` lies just before that front, and a reader copies what is brief and lies there: so a brief message is one or two
+ * lines, always the same.  A frame may also say that the next one lies in the other, larger segment: so a ring grows. */
 #ifndef IPCIO_RING_H
 #define IPCIO_RING_H
 
@@ -21,13 +22,9 @@ enum {
     RING_MOST = 1 << 28,
     RING_SEGMENTS = 2,
     RING_COUNT_BITS = 26,
+    RING_KIND_BITS = 4,
+    RING_BRIEF = 96, /* bytes of payload that fit into two cache lines with the head and their header */
 };
-
-/* In the shared memory.  Each side's word has its cache lines for itself: processors fetch them in pairs. */
-typedef struct {
-    _Alignas(128) _Atomic uint32_t head; /* a place: a count, 1 bit for the segment of the epoch's begin, 5 for the epoch */
-    _Alignas(128) _Atomic uint32_t tail; /* a count */
-} ring_words;
 
 enum { /* kinds of frames, bits */
     RING_FIRST = 1,  /* of a message */
@@ -38,16 +35,22 @@ enum { /* kinds of frames, bits */
 };
 
 typedef struct {
-    uint32_t size_kind; /* payload << 4 | kind */
+    uint32_t size_kind; /* payload << RING_KIND_BITS | kind */
     uint32_t length;    /* of the message, where it begins */
     uint32_t call;
     uint32_t read;      /* count up to where the frame's sender has seen the other ring */
 } ring_frame;
 
+static inline ring_frame ring_header(uint32_t payload, uint32_t kind, uint32_t length, uint32_t call, uint32_t read)
+{
+    return (ring_frame){.size_kind = payload << RING_KIND_BITS | kind, .length = length, .call = call, .read = read};
+}
+
 /* Both begin with what is not set to zero: the words, the first segment and the sizes; a writer also with `bound`, that
  * segment's size, and `stale`, UINT32_MAX. */
 typedef struct {
-    ring_words *words;
+    _Atomic uint32_t *head_word; /* a place: a count, 1 bit for the segment of the epoch's begin, 5 for the epoch */
+    _Atomic uint32_t *tail_word; /* a count; in lines that the writer does not write: processors fetch them in pairs */
     uint8_t *memory[RING_SEGMENTS];
     uint32_t size[RING_SEGMENTS];
     uint32_t segment;
@@ -61,17 +64,19 @@ typedef struct {
     uint32_t word;   /* the reader's word as last seen */
     uint32_t stale;  /* what was `seen` when the tail passed it: `at` comes round to the same count one day */
     uint32_t most;   /* units that may be in use when waiting for room ends */
+    bool again;      /* the last frame is a whole message at the front of the first segment, and brief: when the reader has
+                        seen it, nobody looks at it there */
 } ring_writer;
 
 typedef struct {
-    ring_words *words;
+    _Atomic uint32_t *head_word, *tail_word; /* as the writer's */
     uint8_t *memory[RING_SEGMENTS];
     uint32_t size[RING_SEGMENTS];
     uint32_t segment;
     uint32_t at, offset; /* the next frame */
     uint32_t head;       /* place as last seen, whose epoch is this one */
     uint32_t told;       /* tail as last published */
-    uint32_t expected;   /* offset where the writer begins again if this is a conversation */
+    uint32_t expected;   /* offset where the writer begins again if this is a conversation of what is not brief */
 } ring_reader;
 
 /* ---- writing */
@@ -88,11 +93,15 @@ static inline uint32_t ring_frame_most(const ring_writer *w)
 }
 
 /* Fills in the header of the frame that was reserved.  The reader does not see it yet. */
-void ring_begin(ring_writer *w, uint32_t payload, uint32_t kind, uint32_t length, uint32_t call, uint32_t read);
+void ring_begin(ring_writer *w, ring_frame header);
 
-/* Publishes so many bytes of its payload; all of it with ring_commit, which is a full memory barrier if `fenced`. */
+/* Publishes so many bytes of its payload; all of it with ring_commit. */
 void ring_show(ring_writer *w, uint32_t bytes);
-void ring_commit(ring_writer *w, uint32_t payload, bool fenced);
+void ring_commit(ring_writer *w, uint32_t payload);
+
+/* All of that at once for a whole message that is brief and replaces another such, when the reader has seen all.  False:
+ * nothing was done, for it is none. */
+bool ring_put_again(ring_writer *w, ring_frame header, const void *payload);
 
 /* Whether ring_reserve, which found no room, is to look again.  Not before an eighth of the ring is free: a writer who
  * used each bit at once would wait for each. */
@@ -126,6 +135,16 @@ typedef struct {
  * memory[] is not set. */
 int ring_look(ring_reader *r, ring_found *f);
 
+/* A whole message that replaces the one before it, all of which was passed: copies it, and goes on behind it.  False: what is
+ * next, if anything, is none, and ring_look tells. */
+bool ring_take_again(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF]);
+
+/* Whether a frame that was found, and is here, is to be copied before it is passed: the next may take its place. */
+static inline bool ring_is_brief(const ring_reader *r, const ring_found *f)
+{
+    return r->offset == 0 && r->segment == 0 && f->size <= RING_BRIEF;
+}
+
 /* How much more of it is here now.  0, or -1. */
 int ring_look_again(ring_reader *r, ring_found *f);
 
@@ -138,17 +157,17 @@ static inline bool ring_has_frame(const ring_reader *r)
 /* Whether anything was published since ring_look came to `head`. */
 static inline bool ring_arrived(const ring_reader *r)
 {
-    return atomic_load_explicit(&r->words->head, memory_order_seq_cst) != r->head;
+    return atomic_load_explicit(r->head_word, memory_order_seq_cst) != r->head;
 }
 
 /* Units that were published and not passed. */
 static inline uint32_t ring_published(const ring_reader *r)
 {
-    return (atomic_load_explicit(&r->words->head, memory_order_relaxed) - r->at) & ((1u << RING_COUNT_BITS) - 1);
+    return (atomic_load_explicit(r->head_word, memory_order_relaxed) - r->at) & ((1u << RING_COUNT_BITS) - 1);
 }
 
 /* Asks for the cache lines where the next frame of a conversation will lie: so they come together with the head's, and not
- * after it. */
+ * after it.  Not where it is brief: its lines would be taken from the writer while he writes them. */
 static inline void ring_fetch(const ring_reader *r)
 {
     const volatile uint8_t *line = r->memory[r->segment] + r->expected;

@@ -6,8 +6,8 @@
  * room again, by being writable, since who waits for room stuffs it, and the peer then empties it.  So its descriptor
  * is readable and writable when the connection is, whatever loop waits for it.
  *
- * The memory: `control`, the two rings, and room for their larger segments, which begin to exist when a stream needs
- * them.  docs/design/shm.md tells why. */
+ * The memory: `control`, the two rings, each behind its head, and room for their larger segments, which begin to exist when
+ * a stream needs them.  docs/design/shm.md tells why. */
 #include <string.h>
 
 #include "base/copy.h"
@@ -28,6 +28,7 @@ enum {
     POVERTY = 1000000000, /* nanoseconds until memory that was refused is asked for again */
     SPUN = 32,            /* messages that were spun for since the reader slept, and it is AWAKE */
     LOOKS = 16,           /* for a message, between two for the peer's end */
+    AT_ONCE = 64,         /* looks for one that answers what was written just now */
     SILENCE = 4000000,    /* nanoseconds, after which one looks whether a peer that tells nothing lives */
     STREAM = 2,           /* messages that were read since one was written, and the next is one of a stream */
     PACE_LEAST = 32,      /* pauses before a reader of a stream looks again; he doubles them */
@@ -51,7 +52,9 @@ typedef struct {
     struct {
         _Alignas(128) _Atomic uint32_t state;
     } side[2];
-    ring_words ring[2]; /* what each side writes */
+    struct {
+        _Alignas(128) _Atomic uint32_t tail; /* of what the side writes */
+    } ring[2];
 } control;
 
 typedef struct {
@@ -86,6 +89,7 @@ typedef struct {
         unsigned close;   /* came close to its writer */
         int ended;
         const char *why;
+        _Alignas(RING_UNIT) uint8_t copy[RING_BRIEF]; /* a message that was brief */
     } in;
     struct { /* inside the writing side */
         ring_writer ring;
@@ -111,18 +115,28 @@ static shm_conn *shm_of(ipcio_conn *c)
 
 /* ------------------------------------------------------------------------------------------ memory */
 
+static size_t small_at(int ring, uint32_t small)
+{
+    return PAGE + (size_t)ring * small;
+}
+
 static size_t large_at(int ring, uint32_t small, uint32_t large)
 {
-    return PAGE + 2 * (size_t)small + (size_t)ring * large;
+    return small_at(2, small) + (size_t)ring * large;
+}
+
+/* Of this connection. */
+static size_t grown_at(const shm_conn *c, int ring)
+{
+    return c->mapped + (size_t)ring * c->out.ring.size[1];
 }
 
 /* Maps the larger segment of a ring; inside the ring's side. */
 static IPCIO_RARE int map_large(shm_conn *c, int ring, uint8_t **segment)
 {
     void **at = &c->large[ring];
-    uint32_t small = c->out.ring.size[0], large = c->out.ring.size[1];
     process_lock();
-    int st = *at ? 0 : os_memory_map(c->memory, large_at(ring, small, large), large, at);
+    int st = *at ? 0 : os_memory_map(c->memory, grown_at(c, ring), c->out.ring.size[1], at);
     process_unlock();
     *segment = *at;
     return st == 0 ? 0 : ipcio__fail_os(st, "%s: no memory for a larger ring", c->conn.base.text);
@@ -130,11 +144,12 @@ static IPCIO_RARE int map_large(shm_conn *c, int ring, uint8_t **segment)
 
 static void set_up(shm_conn *c, uint32_t small, uint32_t large)
 {
-    uint8_t *base = (uint8_t *)c->control;
-    c->in.ring = (ring_reader){.words = &c->control->ring[!c->me], .size = {small, large},
-                               .memory = {base + PAGE + (size_t)!c->me * small}};
-    c->out.ring = (ring_writer){.words = &c->control->ring[c->me], .size = {small, large}, .bound = small, .stale = UINT32_MAX,
-                                .memory = {base + PAGE + (size_t)c->me * small}};
+    uint32_t room = small - RING_UNIT; /* for the head */
+    uint8_t *in = (uint8_t *)c->control + small_at(!c->me, small), *out = (uint8_t *)c->control + small_at(c->me, small);
+    c->in.ring = (ring_reader){.head_word = (void *)in, .tail_word = &c->control->ring[!c->me].tail,
+                               .size = {room, large}, .memory = {in + RING_UNIT}};
+    c->out.ring = (ring_writer){.head_word = (void *)out, .tail_word = &c->control->ring[c->me].tail,
+                                .size = {room, large}, .memory = {out + RING_UNIT}, .bound = room, .stale = UINT32_MAX};
     c->mine = &c->control->side[c->me].state;
     c->others = &c->control->side[!c->me].state;
     atomic_store_explicit(&c->fences, os_fence_join() == 0, memory_order_relaxed);
@@ -149,7 +164,7 @@ static int make_memory(shm_conn *c)
     if (small > RING_MOST) small = RING_MOST;
     uint32_t large = asked ? 0 : LARGE;
     void *at = NULL;
-    c->mapped = PAGE + 2 * (size_t)small;
+    c->mapped = large_at(0, small, large);
     process_lock();
     int st = os_memory_new(large_at(2, small, large), &c->memory);
     if (st == 0) st = os_memory_reserve(c->memory, 0, c->mapped);
@@ -191,7 +206,7 @@ static int take_memory(shm_conn *c)
         told.large > RING_MOST || (told.large && told.large <= told.small) || told.small % PAGE || told.large % PAGE || told.limit == 0 ||
         size != large_at(2, told.small, told.large))
         return over(c, IPCIO_PROTOCOL, other);
-    c->mapped = PAGE + 2 * (size_t)told.small;
+    c->mapped = large_at(0, told.small, told.large);
     if ((st = os_memory_map(c->memory, 0, c->mapped, &at)) != 0) return not_mapped(c, st);
     c->control = at;
     atomic_store_explicit(&c->conn.peer_limit, told.limit, memory_order_relaxed);
@@ -238,20 +253,25 @@ static IPCIO_RARE int wake_reader(shm_conn *c)
     return closed(c);
 }
 
-/* Shows the peer the frame that was reserved and filled in.  The barrier between that and the look whether it sleeps costs
- * a conversation 10 ns a round trip; a peer that is AWAKE makes it, for both.  CLOSED */
-static inline int send_frame(shm_conn *c, uint32_t size)
+/* After a frame was shown: wakes the peer, should it sleep.  The barrier between that and the look whether it does costs a
+ * conversation 10 ns a round trip; a peer that is AWAKE makes it, for both.  CLOSED */
+static inline int tell_frame(shm_conn *c)
 {
-    bool fenced = !(atomic_load_explicit(c->others, memory_order_relaxed) & AWAKE) ||
-                  !atomic_load_explicit(&c->fences, memory_order_relaxed);
-    ring_commit(&c->out.ring, size, fenced);
-    uint32_t state = atomic_load_explicit(c->others, memory_order_seq_cst);
-    if (!fenced && !(state & AWAKE)) { /* its fence may have come before the frame */
+    atomic_signal_fence(memory_order_seq_cst);
+    uint32_t state = atomic_load_explicit(c->others, memory_order_relaxed);
+    if (!(state & AWAKE) || !atomic_load_explicit(&c->fences, memory_order_relaxed)) {
         atomic_thread_fence(memory_order_seq_cst);
-        state = atomic_load_explicit(c->others, memory_order_seq_cst);
+        state = atomic_load_explicit(c->others, memory_order_relaxed);
     }
     if (!(state & (SLEEPS | CLOSED))) return 0;
     return state & CLOSED ? closed(c) : wake_reader(c);
+}
+
+/* Shows the peer the frame that was reserved and filled in.  CLOSED */
+static inline int send_frame(shm_conn *c, uint32_t size)
+{
+    ring_commit(&c->out.ring, size);
+    return tell_frame(c);
 }
 
 /* After a full barrier: wakes the peer's writer, should it wait for room. */
@@ -437,20 +457,68 @@ static void shm_end(ipcio_conn *base)
     release(c, false);
 }
 
+/* A message came while this side spun. */
+static inline void awake(shm_conn *c)
+{
+    if (c->in.spun < SPUN && ++c->in.spun == SPUN && atomic_load_explicit(&c->fences, memory_order_relaxed))
+        atomic_fetch_or_explicit(c->mine, AWAKE, memory_order_relaxed);
+}
+
+/* Whether something comes while this side looks so often. */
+static inline bool spin(shm_conn *c, int looks)
+{
+    for (; looks > 0; looks--) {
+        ring_fetch(&c->in.ring);
+        if (ring_arrived(&c->in.ring)) {
+            awake(c);
+            return true;
+        }
+        os_relax();
+    }
+    return false;
+}
+
+/* Passes a frame that is a message, or ends one, and is all here.  It stays until `end`. */
+static inline const void *hold_frame(shm_conn *c, const ring_found *f)
+{
+    const void *data = f->payload;
+    if (ring_is_brief(&c->in.ring, f)) data = memcpy(c->in.copy, data, f->size);
+    pass_frame(c, f);
+    return data;
+}
+
+/* The next message of a conversation: 1; or 0: it is to be looked for otherwise; -1: there is none yet.  Apart from what a
+ * stream needs, which is faster so. */
+static IPCIO_SLOW __attribute__((flatten)) int converse(shm_conn *c, message *m, const void **data, int timeout)
+{
+    bool waits = timeout != 0 && timeout != IPCIO_TRY && c->conn.base.side[IPCIO_WANT_READ].spin != 0;
+    ring_found f;
+    if (waits && !spin(c, AT_ONCE)) return -1;
+    if (!ring_take_again(&c->in.ring, &f, c->in.copy)) return 0;
+    atomic_store_explicit(&c->theirs, f.read, memory_order_release);
+    atomic_store_explicit(&c->ours, c->in.ring.at, memory_order_release);
+    describe(c, &f, m);
+    c->in.over = true;
+    c->in.waits = false;
+    *data = f.payload;
+    return 1;
+}
+
 /* A short message, all of which is here in one frame. */
-static __attribute__((flatten)) bool shm_whole(ipcio_conn *base, message *m, const void **data)
+static __attribute__((flatten)) bool shm_whole(ipcio_conn *base, message *m, const void **data, int timeout)
 {
     enum { WHOLE = RING_FIRST | RING_LAST };
     shm_conn *c = shm_of(base);
     ring_found f;
+    int st;
     shm_end(base); /* the message before */
-    if (c->in.inside || c->in.ended || !c->own_user || look(c, &f) != 1) return false;
-    if ((f.kind & WHOLE) != WHOLE || f.here < f.size || !in_order(c, &f)) return false;
+    if (c->in.inside || c->in.ended || !c->own_user) return false;
+    if (!ring_has_frame(&c->in.ring) && !streams(c) && (st = converse(c, m, data, timeout)) != 0) return st > 0;
+    if (look(c, &f) != 1 || (f.kind & WHOLE) != WHOLE || f.here < f.size || !in_order(c, &f)) return false;
     atomic_store_explicit(&c->theirs, f.read, memory_order_release);
     describe(c, &f, m);
-    pass_frame(c, &f);
+    *data = hold_frame(c, &f);
     c->in.waits = false;
-    *data = f.payload;
     return true;
 }
 
@@ -462,8 +530,7 @@ static int shm_view(ipcio_conn *base, const void **data)
         int st = answer(c, await(c, c->in.frame.size));
         if (st != 0) return st;
     }
-    pass_frame(c, &c->in.frame);
-    *data = c->in.frame.payload;
+    *data = hold_frame(c, &c->in.frame);
     return 0;
 }
 
@@ -512,7 +579,7 @@ static IPCIO_RARE bool short_of_room(shm_conn *c)
 static IPCIO_RARE bool grow(shm_conn *c)
 {
     ring_writer *w = &c->out.ring;
-    size_t at = large_at(c->me, w->size[0], w->size[1]);
+    size_t at = grown_at(c, c->me);
     int64_t now = os_now_coarse();
     if (w->segment == 1 || w->size[1] == 0 || (c->out.left && !ring_past(w)) || now < c->out.poor) return false;
     if (os_memory_reserve(c->memory, at, w->size[1]) != 0) {
@@ -531,7 +598,7 @@ static IPCIO_RARE void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
     ring_writer *w = &c->out.ring;
     if (w->segment == 0) {
         if (!ring_past(w)) return;
-        os_memory_release(c->memory, large_at(c->me, w->size[0], w->size[1]), w->size[1]);
+        os_memory_release(c->memory, grown_at(c, c->me), w->size[1]);
         c->out.left = false;
         return;
     }
@@ -600,11 +667,11 @@ static inline int find_room(shm_conn *c, uint32_t size, uint8_t **to, bool *awai
     return 0;
 }
 
-static inline void begin_frame(shm_conn *c, const message *m, uint32_t size, uint32_t kind)
+/* Of so many bytes of a message. */
+static inline ring_frame frame_header(const shm_conn *c, const message *m, uint32_t size, uint32_t kind)
 {
     if (m->answer) kind |= RING_ANSWER;
-    ring_begin(&c->out.ring, size, kind, (uint32_t)m->length, m->call,
-               atomic_load_explicit(&c->ours, memory_order_acquire));
+    return ring_header(size, kind, (uint32_t)m->length, m->call, atomic_load_explicit(&c->ours, memory_order_acquire));
 }
 
 static inline int put_frame(shm_conn *c, const message *m, const uint8_t *data, uint32_t size, uint32_t kind)
@@ -613,7 +680,7 @@ static inline int put_frame(shm_conn *c, const message *m, const uint8_t *data, 
     bool awaited;
     int st = find_room(c, size, &to, &awaited);
     if (st != 0) return st;
-    begin_frame(c, m, size, kind);
+    ring_begin(&c->out.ring, frame_header(c, m, size, kind));
     put_payload(&c->out.ring, to, data, size, awaited);
     return send_frame(c, size);
 }
@@ -651,7 +718,7 @@ static int shm_commit(ipcio_conn *base, const message *m)
     shm_conn *c = shm_of(base);
     if (!peer_lives(c)) return closed(c);
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
-    begin_frame(c, m, (uint32_t)m->length, RING_FIRST | RING_LAST);
+    ring_begin(&c->out.ring, frame_header(c, m, (uint32_t)m->length, RING_FIRST | RING_LAST));
     return send_frame(c, (uint32_t)m->length);
 }
 
@@ -682,14 +749,20 @@ static __attribute__((flatten)) int shm_put(ipcio_conn *base, const message *m, 
     shm_conn *c = shm_of(base);
     ring_writer *w = &c->out.ring;
     uint32_t size = (uint32_t)m->length, theirs = atomic_load_explicit(&c->theirs, memory_order_acquire);
+    if (m->length > WIDE || c->out.left || atomic_load_explicit(&c->gone, memory_order_acquire)) return IPCIO_WANT_WRITE;
+    ring_frame h = frame_header(c, m, size, RING_FIRST | RING_LAST);
     bool broken, awaited = ring_all_seen(w, theirs);
-    if (m->length > WIDE || c->out.begun || !peer_lives(c)) return IPCIO_WANT_WRITE;
-    if (awaited && (w->segment == 1 || c->out.left)) return IPCIO_WANT_WRITE; /* may shrink */
+    atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
+    if (awaited && ring_put_again(w, h, data)) {
+        c->out.heard = theirs;
+        c->out.starved = false;
+        return tell_frame(c);
+    }
+    if (c->out.begun || (awaited && w->segment == 1) || !peer_lives(c)) return IPCIO_WANT_WRITE; /* the second may shrink */
     uint8_t *to = ring_reserve(w, size, theirs, &broken);
     if (!to) return IPCIO_WANT_WRITE;
     c->out.starved = false;
-    atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
-    begin_frame(c, m, size, RING_FIRST | RING_LAST);
+    ring_begin(w, h);
     copy_bytes(to, data, size, awaited);
     return send_frame(c, size);
 }
@@ -716,13 +789,6 @@ static bool news(shm_conn *c, int want)
     return want == IPCIO_WANT_READ ? ring_arrived(&c->in.ring) : ring_has_room(&c->out.ring);
 }
 
-/* A message came while this side spun. */
-static inline void awake(shm_conn *c)
-{
-    if (c->in.spun < SPUN && ++c->in.spun == SPUN && atomic_load_explicit(&c->fences, memory_order_relaxed))
-        atomic_fetch_or_explicit(c->mine, AWAKE, memory_order_relaxed);
-}
-
 /* Before it sleeps, having said so.  False: the system has fenced before, but does not any more. */
 static bool fence(shm_conn *c)
 {
@@ -739,15 +805,8 @@ static bool shm_arrived(ipcio_conn *base, int want)
     if (want == IPCIO_WANT_WRITE) return news(c, want);
     if (streams(c)) {
         linger(PACE_LEAST);
-    } else {
-        for (int i = 0; i < LOOKS; i++) {
-            ring_fetch(&c->in.ring);
-            if (ring_arrived(&c->in.ring)) {
-                awake(c);
-                return true;
-            }
-            os_relax();
-        }
+    } else if (spin(c, LOOKS)) {
+        return true;
     }
     return news(c, want);
 }
