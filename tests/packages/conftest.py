@@ -59,5 +59,5 @@ def folder():
 @pytest.fixture(scope="module")
 def source(folder):
     """The checkout without what was built in it."""
-    ignored = shutil.ignore_patterns("build", "build.luarocks", "dist", ".git", "__pycache__", "*.egg-info")
+    ignored = shutil.ignore_patterns("build", "build.luarocks", "dist", ".git", "__pycache__", "*.egg-info", "Cargo.lock")
     return shutil.copytree(ROOT, folder / "source", ignore=ignored)
