@@ -51,10 +51,11 @@ static void open_ring(uint32_t start)
     atomic_init(&ring.words->head, start);
     atomic_init(&ring.words->tail, start);
     ring.reader = (ring_reader){.head_word = &ring.words->head, .tail_word = &ring.words->tail,
-                                .memory = {ring.segment[0]}, .size = {SMALL, LARGE}, .at = start, .head = start, .told = start};
+                                .memory = {ring.segment[0]}, .size = {SMALL, LARGE}, .at = start, .head = start,
+                                .told = start};
     ring.writer = (ring_writer){.head_word = &ring.words->head, .tail_word = &ring.words->tail,
-                                .memory = {ring.segment[0]}, .size = {SMALL, LARGE}, .at = start, .begun = start, .last = start, .tail = start, .word = start, .bound = SMALL,
-                                .stale = UINT32_MAX};
+                                .memory = {ring.segment[0]}, .size = {SMALL, LARGE}, .at = start, .begun = start,
+                                .last = start, .tail = start, .word = start, .bound = SMALL, .stale = UINT32_MAX};
 }
 
 static void close_ring(void)

@@ -49,8 +49,8 @@ static void *model_copy(void *to, const void *from, size_t n);
 #define atomic_thread_fence(order) model_fence()
 #define memcpy(to, from, n) model_copy((to), (from), (n))
 
-#include "ring.c"
-#include "shm.c"
+#include "channel/ring.c"
+#include "channel/shm.c"
 
 #undef memcpy
 

@@ -158,9 +158,8 @@ bool ring_return(ring_writer *w, uint32_t segment, uint32_t seen)
 
 void ring_begin(ring_writer *w, ring_frame header)
 {
-    enum { WHOLE = RING_FIRST | RING_LAST };
     put(w, header);
-    w->again = w->offset == 0 && w->segment == 0 && payload_of(&header) <= RING_BRIEF && (kind_of(&header) & WHOLE) == WHOLE;
+    w->again = w->offset == 0 && w->segment == 0 && payload_of(&header) <= RING_BRIEF && (kind_of(&header) & RING_WHOLE) == RING_WHOLE;
 }
 
 void ring_show(ring_writer *w, uint32_t bytes)
@@ -187,6 +186,7 @@ bool ring_put_again(ring_writer *w, ring_frame header, const void *payload)
     w->epoch = next_epoch(w);
     w->at = (at + n) & COUNT_MASK;
     atomic_store_explicit(w->head_word, w->at | w->epoch, memory_order_release);
+    /* A new epoch, as new_epoch begins it; but the reader waits for the head, not for this. */
     w->tail = w->begun = w->last = at;
     w->last_offset = 0;
     w->bound = w->size[0];
@@ -279,13 +279,12 @@ int ring_look_again(ring_reader *r, ring_found *f)
 
 bool ring_take_again(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
 {
-    enum { WHOLE = RING_FIRST | RING_LAST };
     uint32_t head = atomic_load_explicit(r->head_word, memory_order_acquire), at = head & COUNT_MASK;
     if (there(r) || (head ^ r->head) < EPOCH_ONE || head >> RING_COUNT_BITS & 1) return false;
     ring_frame h = read_header(r->memory[0]);
     uint32_t size = payload_of(&h), kind = kind_of(&h);
     if (size > RING_BRIEF || size != h.length || between(r->at, at) != span(size)) return false;
-    if ((kind & ~(uint32_t)RING_ANSWER) != WHOLE || (kind & RING_ANSWER && h.call == 0)) return false;
+    if ((kind & ~(uint32_t)RING_ANSWER) != RING_WHOLE || (kind & RING_ANSWER && h.call == 0)) return false;
     /* From where no place depends on the size, which is still on its way: so both lines come at once. */
     for (uint32_t i = 0; i < size; i += RING_UNIT) memcpy(copy + i, r->memory[0] + RING_UNIT + i, RING_UNIT);
     *f = (ring_found){.kind = kind, .size = size, .length = size, .call = h.call, .read = h.read, .payload = copy, .here = size};

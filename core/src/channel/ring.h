@@ -29,6 +29,7 @@ enum {
 enum { /* kinds of frames, bits */
     RING_FIRST = 1,  /* of a message */
     RING_LAST = 2,
+    RING_WHOLE = RING_FIRST | RING_LAST,
     RING_ANSWER = 4, /* the message answers a call */
     RING_ABORT = 8,  /* the message was given up; has no payload */
     RING_TURN = RING_FIRST | RING_ABORT /* the next frame lies at the front; of this segment, or of segment `length` - 1 */

@@ -309,7 +309,7 @@ static inline void release(shm_conn *c, bool now)
 /* Whether a frame can be the next one. */
 static inline bool in_order(const shm_conn *c, const ring_found *f)
 {
-    if (f->kind == (RING_FIRST | RING_LAST) && !c->in.inside) return f->size == f->length;
+    if (f->kind == RING_WHOLE && !c->in.inside) return f->size == f->length;
     bool first = f->kind & RING_FIRST, last = f->kind & RING_LAST, abort = f->kind & RING_ABORT;
     uint64_t length = first ? f->length : c->in.length, all = f->size + (first ? 0 : c->in.got);
     if (first == c->in.inside || (abort && (first || last || f->size)) || (f->size == 0 && !last && !abort)) return false;
@@ -507,14 +507,13 @@ static IPCIO_SLOW __attribute__((flatten)) int converse(shm_conn *c, message *m,
 /* A short message, all of which is here in one frame. */
 static __attribute__((flatten)) bool shm_whole(ipcio_conn *base, message *m, const void **data, int timeout)
 {
-    enum { WHOLE = RING_FIRST | RING_LAST };
     shm_conn *c = shm_of(base);
     ring_found f;
     int st;
     shm_end(base); /* the message before */
     if (c->in.inside || c->in.ended || !c->own_user) return false;
     if (!ring_has_frame(&c->in.ring) && !streams(c) && (st = converse(c, m, data, timeout)) != 0) return st > 0;
-    if (look(c, &f) != 1 || (f.kind & WHOLE) != WHOLE || f.here < f.size || !in_order(c, &f)) return false;
+    if (look(c, &f) != 1 || (f.kind & RING_WHOLE) != RING_WHOLE || f.here < f.size || !in_order(c, &f)) return false;
     atomic_store_explicit(&c->theirs, f.read, memory_order_release);
     describe(c, &f, m);
     *data = hold_frame(c, &f);
@@ -718,7 +717,7 @@ static int shm_commit(ipcio_conn *base, const message *m)
     shm_conn *c = shm_of(base);
     if (!peer_lives(c)) return closed(c);
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
-    ring_begin(&c->out.ring, frame_header(c, m, (uint32_t)m->length, RING_FIRST | RING_LAST));
+    ring_begin(&c->out.ring, frame_header(c, m, (uint32_t)m->length, RING_WHOLE));
     return send_frame(c, (uint32_t)m->length);
 }
 
@@ -749,16 +748,16 @@ static __attribute__((flatten)) int shm_put(ipcio_conn *base, const message *m, 
     shm_conn *c = shm_of(base);
     ring_writer *w = &c->out.ring;
     uint32_t size = (uint32_t)m->length, theirs = atomic_load_explicit(&c->theirs, memory_order_acquire);
-    if (m->length > WIDE || c->out.left || atomic_load_explicit(&c->gone, memory_order_acquire)) return IPCIO_WANT_WRITE;
-    ring_frame h = frame_header(c, m, size, RING_FIRST | RING_LAST);
     bool broken, awaited = ring_all_seen(w, theirs);
+    if (m->length > WIDE || (awaited && (w->segment == 1 || c->out.left))) return IPCIO_WANT_WRITE; /* may shrink */
+    ring_frame h = frame_header(c, m, size, RING_WHOLE);
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
-    if (awaited && ring_put_again(w, h, data)) {
+    if (awaited && !atomic_load_explicit(&c->gone, memory_order_acquire) && ring_put_again(w, h, data)) {
         c->out.heard = theirs;
         c->out.starved = false;
         return tell_frame(c);
     }
-    if (c->out.begun || (awaited && w->segment == 1) || !peer_lives(c)) return IPCIO_WANT_WRITE; /* the second may shrink */
+    if (c->out.begun || !peer_lives(c)) return IPCIO_WANT_WRITE;
     uint8_t *to = ring_reserve(w, size, theirs, &broken);
     if (!to) return IPCIO_WANT_WRITE;
     c->out.starved = false;
