@@ -133,7 +133,7 @@ static const struct scenario {
     {"conversation, two by two", {"(wwr)", "(rrw)"}, 3},
     {"conversation, reserved", {"(uvr)", "(rv)"}, 4, {40, 7, 16, 1}, .grows = true},
     {"growing twice", {"wwwww(wr)www", "rrrrr(rw)rrr"}, 3, {16, 7, 1}, .grows = true, .signals = 1},
-    {"streams both ways", {"(w)", "(w)", "(r)", "(r)"}, 1},
+    {"streams both ways", {"(w)", "(w)", "(r)", "(r)"}, 1, {16}},
     {"closing writer", {"(w)c", "R"}, 4, .closes = true},
     {"closing while it is read", {"(w)c", "R"}, 2, {50, 80}, .ring = 16 * RING_UNIT, .closes = true},
     {"closing reader", {"ww(w)", "(r)c"}, 3, .closes = true},

@@ -630,15 +630,17 @@ static inline bool peer_lives(shm_conn *c)
     return true;
 }
 
-/* Copies a long frame bit by bit.  The reader, when it waits for it, fetches one while the next is copied. */
-static void put_payload(ring_writer *w, uint8_t *to, const uint8_t *data, uint32_t size, bool awaited)
+/* Copies a long frame bit by bit where the reader waits for it, or for the message that it is only a part of: he fetches one
+ * while the next is copied.  If he sleeps, the first wakes him: that takes as long as copying a megabyte. */
+static void put_payload(shm_conn *c, uint8_t *to, const uint8_t *data, uint32_t size, uint64_t length, bool awaited)
 {
-    const uint32_t step = !awaited ? size : size <= LEAP ? STEP : LEAP;
+    const uint32_t step = !awaited && size == length ? size : size <= LEAP ? STEP : LEAP;
     uint32_t done = 0;
     while (size - done > step) {
         copy_bytes(to + done, data + done, step, awaited);
         done += step;
-        if (awaited) ring_show(w, done);
+        ring_show(&c->out.ring, done);
+        if (atomic_load_explicit(c->others, memory_order_relaxed) & SLEEPS) (void)wake_reader(c); /* send_frame tells errors */
     }
     copy_bytes(to + done, data + done, size - done, awaited);
 }
@@ -680,7 +682,7 @@ static inline int put_frame(shm_conn *c, const message *m, const uint8_t *data, 
     int st = find_room(c, size, &to, &awaited);
     if (st != 0) return st;
     ring_begin(&c->out.ring, frame_header(c, m, size, kind));
-    put_payload(&c->out.ring, to, data, size, awaited);
+    put_payload(c, to, data, size, m->length, awaited);
     return send_frame(c, size);
 }
 
