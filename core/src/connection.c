@@ -199,7 +199,7 @@ void connection_delete(ipcio_conn *c)
     c->transport->forget(c);
     address_free(&c->address);
     if (!handle_torn(&c->base)) {
-        buffer_free(&c->in.whole);
+        buffer_free(&c->in.collected);
         buffer_free(&c->in.text);
         buffer_free(&c->out.wire);
         buffer_free(&c->out.pieces);
@@ -226,14 +226,20 @@ static int create(const char *text, const char *opts, ipcio_conn **conn)
     return st;
 }
 
+static void made(ipcio_conn *c)
+{
+    c->peer_known = c->transport->peer(c, &c->peer);
+    c->in.whole = text_converts(&c->options) ? NULL : c->transport->whole;
+    c->connected = true;
+}
+
 int connection_accepted(ipcio_conn *c, const char *text)
 {
     size_t size = strlen(text) + 1;
     c->address.text = malloc(size);
     if (!c->address.text) return ipcio__fail(IPCIO_NOMEMORY, "%s: no memory for a connection", text);
     memcpy(c->address.text, text, size);
-    c->peer_known = c->transport->peer(c, &c->peer);
-    c->connected = true;
+    made(c);
     return handle_enlist(&c->base, &connection_kind, c->address.text);
 }
 
@@ -242,8 +248,7 @@ static int try_connect(ipcio_conn *c, int timeout)
     int st = handle_enter(&c->base, IPCIO_WANT_READ);
     if (st != 0) return st;
     st = c->transport->connect(c);
-    if (st == 0) c->peer_known = c->transport->peer(c, &c->peer);
-    c->connected = st == 0;
+    if (st == 0) made(c);
     handle_leave(&c->base, IPCIO_WANT_READ);
     return st == IPCIO_MISSING && timeout != 0 ? IPCIO_WANT_READ : st;
 }
@@ -313,40 +318,63 @@ int ipcio_conn_peer(ipcio_conn *c, ipcio_peer *peer)
 
 /* ------------------------------------------------------------------------------------------ reading */
 
-/* The start of the next message that is for whoever reads, or all of it in *data; NULL: nobody wants that. */
-static inline int start(ipcio_conn *c, const void **data, int timeout)
+enum { NOT_NOW = 100 }; /* no status, and nothing to wait for */
+
+static IPCIO_RARE int too_big(ipcio_conn *c)
 {
-    message *m = &c->in.m;
-    bool whole = data && c->transport->whole;
-    for (;;) {
-        if (data) *data = NULL;
-        if (!whole || !c->transport->whole(c, m, data, timeout)) {
-            if (c->in.given) end_message(c);
-            int st = c->transport->start(c, m);
-            if (st != 0) return st;
-        }
-        if (m->length > c->options.limit) {
-            uint64_t length = m->length;
-            end_message(c);
-            return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes came and was dropped; the limit is %u",
-                               c->base.text, (unsigned long long)length, c->options.limit);
-        }
-        if (m->answer) {
-            if ((int32_t)(m->call - atomic_load_explicit(&c->given_up, memory_order_relaxed)) <= 0) {
-                end_message(c);
-                continue;
-            }
-            atomic_store_explicit(&c->given_up, m->call, memory_order_relaxed); /* follows, so that it wraps */
-        }
-        atomic_store_explicit(&c->answering, m->answer ? 0 : m->call, memory_order_relaxed);
-        return 0;
+    uint64_t length = c->in.m.length;
+    end_message(c);
+    return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes came and was dropped; the limit is %u", c->base.text,
+                       (unsigned long long)length, c->options.limit);
+}
+
+/* NOT_NOW: it came too late, for a call that was given up. */
+static int is_answer(ipcio_conn *c)
+{
+    uint32_t call = c->in.m.call;
+    if ((int32_t)(call - atomic_load_explicit(&c->given_up, memory_order_relaxed)) <= 0) {
+        end_message(c);
+        return NOT_NOW;
     }
+    atomic_store_explicit(&c->given_up, call, memory_order_relaxed); /* follows, so that it wraps */
+    atomic_store_explicit(&c->answering, 0, memory_order_relaxed);
+    return 0;
+}
+
+/* Whether message in.m, which has begun, is one for whoever reads.  NOT_NOW: it is nobody's, and was ended. */
+static inline int judge(ipcio_conn *c)
+{
+    const message *m = &c->in.m;
+    if (m->length > c->options.limit) return too_big(c);
+    if (m->answer) return is_answer(c);
+    atomic_store_explicit(&c->answering, m->call, memory_order_relaxed);
+    return 0;
+}
+
+static int start(ipcio_conn *c)
+{
+    int st;
+    do {
+        if (c->in.given) end_message(c);
+        st = c->transport->start(c, &c->in.m);
+        if (st != 0) return st;
+    } while ((st = judge(c)) == NOT_NOW);
+    return st;
+}
+
+/* The next message as most are: short, and all in one place.  NOT_NOW: it is not, or none came. */
+static inline int read_at_once(ipcio_conn *c, const void **data, size_t *size, int timeout)
+{
+    if (!c->in.whole || c->in.state != READ_IDLE || !c->in.whole(c, &c->in.m, data, timeout)) return NOT_NOW;
+    c->in.given = true;
+    *size = (size_t)c->in.m.length;
+    return judge(c);
 }
 
 /* Collects a message that lies in no one place. */
-static int collect(ipcio_conn *c, const void **data)
+static IPCIO_SLOW int collect(ipcio_conn *c, const void **data)
 {
-    buffer *b = &c->in.whole;
+    buffer *b = &c->in.collected;
     if (b->capacity > KEEP_MOST && c->in.m.length < b->capacity / 4) buffer_free(b);
     for (;;) {
         /* Memory grows with what came, not with what was announced. */
@@ -363,23 +391,23 @@ static int collect(ipcio_conn *c, const void **data)
     }
 }
 
-static int in_pieces(const ipcio_conn *c)
+static IPCIO_RARE int in_pieces(const ipcio_conn *c)
 {
     return ipcio__fail(IPCIO_INVALID, "%s: a message is being read in pieces; end that first", c->base.text);
 }
 
-static inline int read_whole(ipcio_conn *c, const void **data, size_t *size, int timeout)
+static int read_whole(ipcio_conn *c, const void **data, size_t *size)
 {
     for (;;) {
         int st = 0;
         if (c->in.state == READ_PIECES) return in_pieces(c);
         *data = NULL;
-        if (c->in.state == READ_IDLE && (st = start(c, data, timeout)) != 0) return st;
-        if (c->in.state == READ_IDLE && !*data) {
+        if (c->in.state == READ_IDLE) {
+            if ((st = start(c)) != 0) return st;
             c->in.state = READ_WHOLE;
-            c->in.whole.head = c->in.whole.tail = 0;
+            c->in.collected.head = c->in.collected.tail = 0;
         }
-        if (!*data && buffer_size(&c->in.whole) == 0) st = c->transport->view(c, data);
+        if (buffer_size(&c->in.collected) == 0) st = c->transport->view(c, data);
         if (st == 0 && !*data) st = collect(c, data);
         /* What hinders the system for a moment must not cost the message: a repeated read goes on where this one was. */
         if (st != 0 && st != IPCIO_ABORTED && st != IPCIO_CLOSED && st != IPCIO_PROTOCOL) return st;
@@ -392,9 +420,11 @@ static inline int read_whole(ipcio_conn *c, const void **data, size_t *size, int
 }
 
 /* The next message, as this side has it. */
-static inline int read_message(ipcio_conn *c, const void **data, size_t *size, int timeout)
+static IPCIO_SLOW int read_message(ipcio_conn *c, const void **data, size_t *size)
 {
-    int st = read_whole(c, data, size, timeout);
+    int st = read_at_once(c, data, size, IPCIO_TRY);
+    if (st != NOT_NOW) return st;
+    st = read_whole(c, data, size);
     if (st != 0 || !text_converts(&c->options)) return st;
     st = text_from_wire(&c->options, *data, *size, &c->in.text);
     if (st == IPCIO_PROTOCOL) {
@@ -406,25 +436,34 @@ static inline int read_message(ipcio_conn *c, const void **data, size_t *size, i
     return st;
 }
 
-static inline int read_step(ipcio_conn *c, const void **data, size_t *size, int timeout)
+static int read_step(ipcio_conn *c, const void **data, size_t *size)
 {
-    int st = read_message(c, data, size, timeout);
+    int st = read_message(c, data, size);
     show_read_ahead(c);
     return st;
 }
 
-static IPCIO_SLOW int read_until(ipcio_conn *c, int timeout, const void **data, size_t *size, int want)
+static int read_until(ipcio_conn *c, int timeout, const void **data, size_t *size, int want)
 {
-    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_READ, timeout, want, read_step(c, data, size, IPCIO_TRY));
+    HANDLE_BLOCK_INSIDE(&c->base, IPCIO_WANT_READ, timeout, want, read_step(c, data, size));
+}
+
+/* What was not read at once, because of `st`. */
+static IPCIO_SLOW int read_on(ipcio_conn *c, int timeout, const void **data, size_t *size, int st)
+{
+    st = st < 0 ? st : read_step(c, data, size);
+    if (st > 0 && timeout != IPCIO_TRY) return read_until(c, timeout, data, size, st);
+    return handle_leave_with(&c->base, IPCIO_WANT_READ, st);
 }
 
 int ipcio_read(ipcio_conn *c, int timeout, const void **data, size_t *size)
 {
     int st = enter_for(c, IPCIO_WANT_READ, timeout);
     if (st != 0) return st;
-    st = read_step(c, data, size, timeout);
-    if (st > 0 && timeout != IPCIO_TRY) return read_until(c, timeout, data, size, st);
-    return handle_leave_with(&c->base, IPCIO_WANT_READ, st);
+    if ((st = read_at_once(c, data, size, timeout)) != 0) return read_on(c, timeout, data, size, st);
+    show_read_ahead(c);
+    handle_leave(&c->base, IPCIO_WANT_READ);
+    return 0;
 }
 
 static int take_file(ipcio_conn *c, os_fd *file)
@@ -633,7 +672,7 @@ static int call_step(ipcio_conn *c, const void *data, size_t size, const void **
         if ((st = write_whole(c, data, size, c->out.calls, OS_NONE)) != 0) return st;
         c->calling = CALL_READING;
     }
-    return read_message(c, answer, answer_size, IPCIO_TRY);
+    return read_message(c, answer, answer_size);
 }
 
 static int try_call(ipcio_conn *c, const void *data, size_t size, const void **answer, size_t *answer_size)
@@ -682,7 +721,7 @@ static int take_text(buffer *b, const piece *p)
 static int start_text(ipcio_conn *c, size_t *size)
 {
     const void *data;
-    int st = read_message(c, &data, size, IPCIO_TRY);
+    int st = read_message(c, &data, size);
     if (st == 0) c->in.state = READ_PIECES;
     return st;
 }
@@ -696,7 +735,7 @@ static inline int read_piece(ipcio_conn *c, const piece *p)
         if (open || (c->in.state == READ_WHOLE && !converts))
             return ipcio__fail(IPCIO_INVALID, "%s: a message is being read already; end that first", c->base.text);
         if (converts) return start_text(c, p->got);
-        if ((st = start(c, NULL, IPCIO_TRY)) != 0) return st;
+        if ((st = start(c)) != 0) return st;
         c->in.state = READ_PIECES;
         *p->got = (size_t)c->in.m.length;
         return 0;

@@ -90,12 +90,16 @@ static bool read_step(bool again)
         MUST(ring.found.here >= before);
     } else {
         uint8_t copy[RING_BRIEF];
-        if (again && ring_take_again(&ring.reader, &ring.found, copy)) {
-            MUST(ring.found.payload == copy && ring.found.size <= sizeof copy && ring.found.here == ring.found.size);
+        if (again && (ring_take_again(&ring.reader, &ring.found, copy) || ring_take(&ring.reader, &ring.found, copy))) {
+            MUST(ring.found.here == ring.found.size);
+            if (ring.found.payload == copy)
+                MUST(ring.found.size <= sizeof copy);
+            else
+                in_ring(ring.found.payload, ring.found.size);
             for (uint32_t i = 0; i < ring.found.size; i++)
-                sum = (uint8_t)(sum + copy[i]);
+                sum = (uint8_t)(sum + ring.found.payload[i]);
             frames++;
-            MUST(ring.reader.offset <= RING_UNIT + RING_BRIEF && ring.reader.offset % RING_UNIT == 0);
+            MUST(ring.reader.offset < ring.reader.size[ring.reader.segment] && ring.reader.offset % RING_UNIT == 0);
             return true;
         }
         st = ring_look(&ring.reader, &ring.found);

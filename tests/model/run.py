@@ -124,9 +124,15 @@ MUTANTS = {
     ),
     "a brief message is not copied before it is passed": (
         "conversation",
-        "shm.c",
-        "if (ring_is_brief(&c->in.ring, f)) data",
-        "if (0) data",
+        "ring.c",
+        "if (r->offset == 0 && r->segment == 0 && f->size <= RING_BRIEF) f->payload",
+        "if (0) f->payload",
+    ),
+    "a message is taken before all of it is there": (
+        "closing while it is read",
+        "ring.c",
+        "need > there(r) || ",
+        "",
     ),
     "the ring moves without saying so": ("stream that grows", "ring.c", ".length = segment + 1});", ".length = 0});"),
     "the reader is told as one who has read what it looks at": (

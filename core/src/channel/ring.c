@@ -241,6 +241,21 @@ static uint32_t here(const ring_reader *r, uint32_t size)
     return published < size ? published : size;
 }
 
+/* Whether it is a message, and one that may be. */
+static bool is_whole(const ring_frame *h)
+{
+    uint32_t kind = kind_of(h);
+    return (kind == RING_WHOLE || (kind == (RING_WHOLE | RING_ANSWER) && h->call)) && payload_of(h) == h->length;
+}
+
+/* All of which is here. */
+static ring_found found(const ring_frame *h, const uint8_t *payload)
+{
+    uint32_t size = payload_of(h);
+    return (ring_found){.kind = kind_of(h), .size = size, .length = h->length, .call = h->call, .read = h->read,
+                        .payload = payload, .here = size};
+}
+
 int ring_look(ring_reader *r, ring_found *f)
 {
     int st = there(r) ? 1 : see_head(r);
@@ -282,12 +297,11 @@ bool ring_take_again(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
     uint32_t head = atomic_load_explicit(r->head_word, memory_order_acquire), at = head & COUNT_MASK;
     if (there(r) || (head ^ r->head) < EPOCH_ONE || head >> RING_COUNT_BITS & 1) return false;
     ring_frame h = read_header(r->memory[0]);
-    uint32_t size = payload_of(&h), kind = kind_of(&h);
-    if (size > RING_BRIEF || size != h.length || between(r->at, at) != span(size)) return false;
-    if ((kind & ~(uint32_t)RING_ANSWER) != RING_WHOLE || (kind & RING_ANSWER && h.call == 0)) return false;
+    uint32_t size = payload_of(&h);
+    if (size > RING_BRIEF || !is_whole(&h) || between(r->at, at) != span(size)) return false;
     /* From where no place depends on the size, which is still on its way: so both lines come at once. */
     for (uint32_t i = 0; i < size; i += RING_UNIT) memcpy(copy + i, r->memory[0] + RING_UNIT + i, RING_UNIT);
-    *f = (ring_found){.kind = kind, .size = size, .length = size, .call = h.call, .read = h.read, .payload = copy, .here = size};
+    *f = found(&h, copy);
     r->head = head;
     r->segment = 0;
     r->at = at;
@@ -303,6 +317,24 @@ void ring_pass(ring_reader *r, const ring_found *f)
     r->at = (r->at + n) & COUNT_MASK;
     r->expected = r->offset == 0 ? end : 0;
     r->offset = end;
+}
+
+void ring_hold(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
+{
+    if (r->offset == 0 && r->segment == 0 && f->size <= RING_BRIEF) f->payload = memcpy(copy, f->payload, f->size);
+    ring_pass(r, f);
+}
+
+bool ring_take(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
+{
+    if (there(r) == 0 && (see_head(r) < 0 || there(r) == 0)) return false;
+    const uint8_t *at = r->memory[r->segment] + r->offset;
+    ring_frame h = read_header(at);
+    uint32_t need = span(payload_of(&h));
+    if (!is_whole(&h) || need > there(r) || need > (r->size[r->segment] - r->offset) / RING_UNIT) return false;
+    *f = found(&h, at + RING_UNIT);
+    ring_hold(r, f, copy);
+    return true;
 }
 
 bool ring_release(ring_reader *r, uint32_t upto, bool now)

@@ -136,15 +136,11 @@ typedef struct {
  * memory[] is not set. */
 int ring_look(ring_reader *r, ring_found *f);
 
-/* A whole message that replaces the one before it, all of which was passed: copies it, and goes on behind it.  False: what is
- * next, if anything, is none, and ring_look tells. */
-bool ring_take_again(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF]);
+/* Where a whole message is next, and here: ring_look and ring_hold in one.  False: ring_look tells what is next, if anything. */
+bool ring_take(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF]);
 
-/* Whether a frame that was found, and is here, is to be copied before it is passed: the next may take its place. */
-static inline bool ring_is_brief(const ring_reader *r, const ring_found *f)
-{
-    return r->offset == 0 && r->segment == 0 && f->size <= RING_BRIEF;
-}
+/* The same for one that is brief and replaces another such, all of which was passed. */
+bool ring_take_again(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF]);
 
 /* How much more of it is here now.  0, or -1. */
 int ring_look_again(ring_reader *r, ring_found *f);
@@ -177,6 +173,10 @@ static inline void ring_fetch(const ring_reader *r)
 
 /* Goes on behind the frame that was found.  It still holds its room. */
 void ring_pass(ring_reader *r, const ring_found *f);
+
+/* The same for one that is here, whose payload is looked at until the next is passed: copies it where that may come into its
+ * place. */
+void ring_hold(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF]);
 
 /* Gives back the room of all frames before the count `upto`, at the latest when `now`.  True: a writer who waits for room
  * is to be looked for; it was a full memory barrier. */

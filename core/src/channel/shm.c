@@ -375,15 +375,21 @@ static inline int next_frame(shm_conn *c)
     return 0;
 }
 
-/* Goes on behind the frame. */
-static inline void pass_frame(shm_conn *c, const ring_found *f)
+/* It goes on behind the frame. */
+static inline void passed(shm_conn *c)
 {
+    const ring_found *f = &c->in.frame;
     c->in.got += f->size;
     c->in.have = false;
     c->in.aborted = f->kind & RING_ABORT;
     c->in.over = f->kind & RING_LAST || c->in.aborted;
-    ring_pass(&c->in.ring, f);
     atomic_store_explicit(&c->ours, c->in.ring.at, memory_order_release);
+}
+
+static inline void pass_frame(shm_conn *c)
+{
+    ring_pass(&c->in.ring, &c->in.frame);
+    passed(c);
 }
 
 /* Waits until so many bytes of the frame are here.  The writer is copying it just now, so a moment is spun; what came is
@@ -414,7 +420,7 @@ static int skip_rest(shm_conn *c)
     while (st == 0 && !c->in.over) {
         if (!c->in.have && (st = next_frame(c)) != 0) break;
         if ((st = await(c, c->in.frame.size)) != 0) break;
-        pass_frame(c, &c->in.frame);
+        pass_frame(c);
         release(c, false);
     }
     if (st == 0) c->in.inside = c->in.over = false;
@@ -478,13 +484,14 @@ static inline bool spin(shm_conn *c, int looks)
     return false;
 }
 
-/* Passes a frame that is a message, or ends one, and is all here.  It stays until `end`. */
-static inline const void *hold_frame(shm_conn *c, const ring_found *f)
+/* A message was found whole, and passed. */
+static inline const void *took(shm_conn *c, const ring_found *f, message *m)
 {
-    const void *data = f->payload;
-    if (ring_is_brief(&c->in.ring, f)) data = memcpy(c->in.copy, data, f->size);
-    pass_frame(c, f);
-    return data;
+    atomic_store_explicit(&c->theirs, f->read, memory_order_release);
+    atomic_store_explicit(&c->ours, c->in.ring.at, memory_order_release);
+    describe(c, f, m);
+    c->in.waits = false;
+    return f->payload;
 }
 
 /* The next message of a conversation: 1; or 0: it is to be looked for otherwise; -1: there is none yet.  Apart from what a
@@ -495,12 +502,7 @@ static IPCIO_SLOW __attribute__((flatten)) int converse(shm_conn *c, message *m,
     ring_found f;
     if (waits && !spin(c, AT_ONCE)) return -1;
     if (!ring_take_again(&c->in.ring, &f, c->in.copy)) return 0;
-    atomic_store_explicit(&c->theirs, f.read, memory_order_release);
-    atomic_store_explicit(&c->ours, c->in.ring.at, memory_order_release);
-    describe(c, &f, m);
-    c->in.over = true;
-    c->in.waits = false;
-    *data = f.payload;
+    *data = took(c, &f, m);
     return 1;
 }
 
@@ -510,14 +512,15 @@ static __attribute__((flatten)) bool shm_whole(ipcio_conn *base, message *m, con
     shm_conn *c = shm_of(base);
     ring_found f;
     int st;
-    shm_end(base); /* the message before */
+    if (c->in.inside) shm_end(base);
     if (c->in.inside || c->in.ended || !c->own_user) return false;
-    if (!ring_has_frame(&c->in.ring) && !streams(c) && (st = converse(c, m, data, timeout)) != 0) return st > 0;
-    if (look(c, &f) != 1 || (f.kind & RING_WHOLE) != RING_WHOLE || f.here < f.size || !in_order(c, &f)) return false;
-    atomic_store_explicit(&c->theirs, f.read, memory_order_release);
-    describe(c, &f, m);
-    *data = hold_frame(c, &f);
-    c->in.waits = false;
+    release(c, false);
+    if (!ring_has_frame(&c->in.ring)) {
+        if (streams(c)) gather(c);
+        else if ((st = converse(c, m, data, timeout)) != 0) return st > 0;
+    }
+    if (!ring_take(&c->in.ring, &f, c->in.copy)) return false;
+    *data = took(c, &f, m);
     return true;
 }
 
@@ -529,7 +532,9 @@ static int shm_view(ipcio_conn *base, const void **data)
         int st = answer(c, await(c, c->in.frame.size));
         if (st != 0) return st;
     }
-    *data = hold_frame(c, &c->in.frame);
+    ring_hold(&c->in.ring, &c->in.frame, c->in.copy);
+    passed(c);
+    *data = c->in.frame.payload;
     return 0;
 }
 
@@ -549,7 +554,7 @@ static int take(shm_conn *c, uint8_t *to, size_t n, size_t *got)
         c->in.taken += (uint32_t)some;
         *got += some;
         if (c->in.taken < f->size) continue;
-        pass_frame(c, &c->in.frame);
+        pass_frame(c);
         release(c, false);
     }
     return 0;

@@ -151,7 +151,8 @@ struct ipcio_conn {
         message m;
         enum { READ_IDLE, READ_WHOLE, READ_PIECES } state;
         bool given;   /* a message was given out in place, and its end is still to be said */
-        buffer whole; /* a message that lies in no one place */
+        bool (*whole)(ipcio_conn *c, message *m, const void **data, int timeout); /* the transport's, where nothing is converted */
+        buffer collected; /* a message that lies in no one place */
         buffer text;  /* a message converted to UTF-8 */
         os_fd epoll, bell, timer; /* of fileno; OS_NONE until asked for */
     } in;
