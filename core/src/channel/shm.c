@@ -327,6 +327,13 @@ static inline bool streams(const shm_conn *c)
     return atomic_load_explicit(&c->streak, memory_order_relaxed) > STREAM;
 }
 
+/* Something came, and this side did not sleep for it. */
+static inline void awake(shm_conn *c)
+{
+    if (c->in.spun < SPUN && ++c->in.spun == SPUN && atomic_load_explicit(&c->fences, memory_order_relaxed))
+        atomic_fetch_or_explicit(c->mine, AWAKE, memory_order_relaxed);
+}
+
 /* Who reads a stream and has come close to its writer would take each line from it that it is just writing, and both would
  * be slow for as long as that lasts.  So where only few frames have come, he lets more come, as long as they come quickly. */
 static IPCIO_SLOW void gather(shm_conn *c)
@@ -334,7 +341,9 @@ static IPCIO_SLOW void gather(shm_conn *c)
     const ring_reader *r = &c->in.ring;
     uint32_t half = r->size[r->segment] / RING_UNIT / 2, many = half < PACE_MANY ? half : PACE_MANY;
     uint32_t before = ring_published(r), now = before, pause = PACE_LEAST;
-    if (before == 0 || before >= many / 2 || (!c->in.paced && ++c->in.close % 8)) return;
+    if (before == 0) return;
+    awake(c);
+    if (before >= many / 2 || (!c->in.paced && ++c->in.close % 8)) return;
     c->in.paced = true;
     for (uint32_t paused = 0; c->in.paced && now < many && paused < PACE_MOST; paused += pause) {
         if (paused) pause = pause < PACE_STEP ? pause * 2 : PACE_STEP;
@@ -461,13 +470,6 @@ static void shm_end(ipcio_conn *base)
     if (!c->in.over) return;
     c->in.inside = c->in.over = false;
     release(c, false);
-}
-
-/* A message came while this side spun. */
-static inline void awake(shm_conn *c)
-{
-    if (c->in.spun < SPUN && ++c->in.spun == SPUN && atomic_load_explicit(&c->fences, memory_order_relaxed))
-        atomic_fetch_or_explicit(c->mine, AWAKE, memory_order_relaxed);
 }
 
 /* Whether something comes while this side looks so often. */
