@@ -101,8 +101,8 @@ MUTANTS = {
     "an epoch begins though the reader has not seen all": (
         "conversation",
         "ring.c",
-        "if (ring_all_seen(w, seen) && ",
-        "if (",
+        "all_seen = ring_all_seen(w, seen);",
+        "all_seen = true;",
     ),
     "the reader does not go to the front for a new epoch": (
         "conversation",

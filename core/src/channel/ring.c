@@ -79,6 +79,7 @@ static void new_epoch(ring_writer *w, uint32_t bound)
     w->offset = 0;
     w->bound = bound;
     w->begun = w->at;
+    w->room = 0;
 }
 
 /* The reader has seen all, and may still look at the last frame.  If that leaves room at the front, an epoch begins.  Not for
@@ -97,10 +98,14 @@ static bool fits(ring_writer *w, uint32_t need)
 {
     uint32_t size = w->size[w->segment] / RING_UNIT, free = size - used(w), rest = (w->bound - w->offset) / RING_UNIT;
     bool bounded = w->bound != w->size[w->segment];
-    if (rest >= need && free > need) return true;
+    if (rest >= need && free > need) {
+        w->room = rest < free ? rest : free - 1;
+        return true;
+    }
     if (need > size) return false;
     if (free == size) {
         new_epoch(w, w->size[w->segment]);
+        w->room = need;
         return true;
     }
     uint32_t whole = 1 + (rest >= need ? need : rest + need);
@@ -108,13 +113,16 @@ static bool fits(ring_writer *w, uint32_t need)
     if (bounded || rest >= need || free < whole) return false;
     put(w, (ring_frame){.size_kind = RING_TURN});
     advance(w, rest);
+    w->room = need;
     return true;
 }
 
 uint8_t *ring_reserve(ring_writer *w, uint32_t payload, uint32_t seen, bool *broken)
 {
     uint32_t need = span(payload);
-    if (ring_all_seen(w, seen) && w->tail != w->at && w->tail != w->last) start_again(w, need);
+    bool all_seen = ring_all_seen(w, seen);
+    if (need <= w->room && !all_seen) return w->memory[w->segment] + w->offset + RING_UNIT;
+    if (all_seen && w->tail != w->at && w->tail != w->last) start_again(w, need);
     if (!fits(w, need)) {
         *broken = !see_tail(w);
         if (between(w->tail, seen) > used(w)) w->stale = seen;
@@ -143,6 +151,7 @@ bool ring_move(ring_writer *w, uint32_t segment)
     w->offset = w->last_offset = 0;
     w->last = w->begun = w->at;
     w->bound = w->size[segment];
+    w->room = 0;
     w->again = false;
     return true;
 }
@@ -173,6 +182,7 @@ void ring_commit(ring_writer *w, uint32_t payload)
     atomic_store_explicit(w->head_word, place(w, w->at + n), memory_order_release);
     w->last = w->at;
     w->last_offset = w->offset;
+    w->room -= n;
     advance(w, n);
 }
 
@@ -190,6 +200,7 @@ bool ring_put_again(ring_writer *w, ring_frame header, const void *payload)
     w->tail = w->begun = w->last = at;
     w->last_offset = 0;
     w->bound = w->size[0];
+    w->room = 0;
     w->offset = n * RING_UNIT;
     return true;
 }

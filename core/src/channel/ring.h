@@ -61,6 +61,7 @@ typedef struct {
     uint32_t begun;  /* the tail has come to this count, where the last frame of the epoch before lies, */
     uint32_t last;   /* which began here */
     uint32_t offset, last_offset; /* where `at` and `last` are.  Not beside them: loads of two at once stall */
+    uint32_t room;   /* units from `at` on that are known to be free, in one piece */
     uint32_t tail;   /* room is free up to there, as the reader's word said last, or as follows from what it has seen */
     uint32_t word;   /* the reader's word as last seen */
     uint32_t stale;  /* what was `seen` when the tail passed it: `at` comes round to the same count one day */
