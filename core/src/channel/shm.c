@@ -638,18 +638,20 @@ static inline bool peer_lives(shm_conn *c)
 }
 
 /* Copies a long frame bit by bit where the reader waits for it, or for the message that it is only a part of: he fetches one
- * while the next is copied.  If he sleeps, the first wakes him: that takes as long as copying a megabyte. */
-static void put_payload(shm_conn *c, uint8_t *to, const uint8_t *data, uint32_t size, uint64_t length, bool awaited)
+ * while the next is copied.  If he sleeps, the first wakes him: that takes as long as copying a megabyte.  CLOSED */
+static int put_payload(shm_conn *c, uint8_t *to, const uint8_t *data, uint32_t size, uint64_t length, bool awaited)
 {
     const uint32_t step = !awaited && size == length ? size : size <= LEAP ? STEP : LEAP;
     uint32_t done = 0;
-    while (size - done > step) {
+    int st = 0;
+    while (st == 0 && size - done > step) {
         copy_bytes(to + done, data + done, step, awaited);
         done += step;
         ring_show(&c->out.ring, done);
-        if (atomic_load_explicit(c->others, memory_order_relaxed) & SLEEPS) (void)wake_reader(c); /* send_frame tells errors */
+        if (atomic_load_explicit(c->others, memory_order_relaxed) & SLEEPS) st = wake_reader(c);
     }
-    copy_bytes(to + done, data + done, size - done, awaited);
+    if (st == 0) copy_bytes(to + done, data + done, size - done, awaited);
+    return st;
 }
 
 /* Finds room for the next frame.  *awaited: the reader has seen all before it. */
@@ -689,8 +691,8 @@ static inline int put_frame(shm_conn *c, const message *m, const uint8_t *data, 
     int st = find_room(c, size, &to, &awaited);
     if (st != 0) return st;
     ring_begin(&c->out.ring, frame_header(c, m, size, kind));
-    put_payload(c, to, data, size, m->length, awaited);
-    return send_frame(c, size);
+    st = put_payload(c, to, data, size, m->length, awaited);
+    return st == 0 ? send_frame(c, size) : st;
 }
 
 /* The peer is told that the message under way was given up, now or before the next. */
