@@ -69,6 +69,7 @@ static int wait_for(ipcio_caller *caller, void *handle, int want, int64_t deadli
 /* The loop that ipcio.h shows under WAITING ELSEWHERE.  `call` is tried once in any case; with a timeout of
  * 0 the core does all of it. */
 #define FIRST (timeout == 0 ? 0 : IPCIO_TRY)
+#define LOOK (timeout == 0 ? 0 : IPCIO_SPIN) /* in a conversation the answer comes sooner than waiting for it has begun */
 #define REPEAT(st, call, handle)                                                                               \
     do {                                                                                                       \
         st = (call);                                                                                           \
@@ -96,7 +97,7 @@ typedef struct {} ipcio_set;
 
     ipcio_st read(ipcio_caller *caller, const void **data, size_t *size, ipcio_seconds timeout = -1) {
         int st;
-        REPEAT(st, ipcio_read($self, FIRST, data, size), $self);
+        REPEAT(st, ipcio_read($self, LOOK, data, size), $self);
         return st;
     }
     ipcio_ok write(ipcio_caller *caller, const void *data, size_t size, ipcio_seconds timeout = -1) {

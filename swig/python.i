@@ -391,7 +391,7 @@ ipcio_st show_memory(const void *data, size_t size, int64_t *pid, uint64_t *addr
 %extend ipcio_conn {
     ipcio_st read_view(ipcio_caller *caller, const void **seen, size_t *size, ipcio_seconds timeout = -1) {
         int st;
-        REPEAT(st, ipcio_read($self, FIRST, seen, size), $self);
+        REPEAT(st, ipcio_read($self, LOOK, seen, size), $self);
         return st;
     }
     ipcio_st write_view(ipcio_caller *caller, size_t announced, void **room, ipcio_seconds timeout = -1) {

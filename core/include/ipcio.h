@@ -121,7 +121,7 @@
  *  everybody is heard.
  *
  * TIMEOUTS
- *  Milliseconds.  0 tries once, -1 (IPCIO_FOREVER) waits for ever, and IPCIO_TRY never waits: see
+ *  Milliseconds.  0 tries once, -1 (IPCIO_FOREVER) waits for ever, and IPCIO_TRY and IPCIO_SPIN never wait: see
  *  WAITING ELSEWHERE.  One monotonic deadline holds for a whole call.
  *
  * ERRORS
@@ -185,13 +185,14 @@ enum ipcio_status {
 #define X(name, number, code, class_, base, meaning) IPCIO_##name = number,
     IPCIO_STATUS_MAP(X)
 #undef X
-    /* Above 0: only where the timeout was IPCIO_TRY.  Give them to ipcio_wait. */
+    /* Above 0: only where the timeout was IPCIO_TRY or IPCIO_SPIN.  Give them to ipcio_wait. */
     IPCIO_WANT_READ = 1, /* repeat the call when the handle can be read */
     IPCIO_WANT_WRITE = 2 /* repeat the call when the handle can be written */
 };
 
 #define IPCIO_FOREVER (-1)
 #define IPCIO_TRY (-2)
+#define IPCIO_SPIN (-3)
 
 /* The code of a status, such as "timeout"; "ok" for 0, "unknown" for a number that is none. */
 IPCIO_API const char *ipcio_code(int status);
@@ -369,6 +370,9 @@ IPCIO_API void ipcio_conn_free(ipcio_conn *conn);
  *     while ((want = ipcio_write(conn, data, size, IPCIO_TRY)) > 0)
  *         if ((st = ipcio_wait(conn, want, deadline)) < 0 && st != IPCIO_INTERRUPTED)
  *             return ipcio_give_up(conn, want, st, seconds);
+ *
+ * IPCIO_SPIN, for ipcio_read alone, is IPCIO_TRY for who is going to wait: where waiting by spinning has paid lately (shm), it
+ * first looks for some 2 us, so that an answer that comes at once is read before any wait has begun.
  *
  * A `handle` below is an ipcio_conn or an ipcio_server. */
 

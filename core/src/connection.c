@@ -301,9 +301,9 @@ static inline int enter(ipcio_conn *c, int side)
     return spoiled ? ipcio__fail(IPCIO_CLOSED, "%s: %s", c->base.text, spoiled) : not_connected(c);
 }
 
-static inline int enter_for(ipcio_conn *c, int side, int timeout)
+static inline int enter_for(ipcio_conn *c, int side, int timeout, int least)
 {
-    if (timeout < IPCIO_TRY) return ipcio__fail(IPCIO_INVALID, "%d is not a timeout", timeout);
+    if (timeout < least) return ipcio__fail(IPCIO_INVALID, "%d is not a timeout", timeout);
     return enter(c, side);
 }
 
@@ -452,13 +452,13 @@ static int read_until(ipcio_conn *c, int timeout, const void **data, size_t *siz
 static IPCIO_SLOW int read_on(ipcio_conn *c, int timeout, const void **data, size_t *size, int st)
 {
     st = st < 0 ? st : read_step(c, data, size);
-    if (st > 0 && timeout != IPCIO_TRY) return read_until(c, timeout, data, size, st);
+    if (st > 0 && timeout > IPCIO_TRY) return read_until(c, timeout, data, size, st);
     return handle_leave_with(&c->base, IPCIO_WANT_READ, st);
 }
 
 int ipcio_read(ipcio_conn *c, int timeout, const void **data, size_t *size)
 {
-    int st = enter_for(c, IPCIO_WANT_READ, timeout);
+    int st = enter_for(c, IPCIO_WANT_READ, timeout, IPCIO_SPIN);
     if (st != 0) return st;
     if ((st = read_at_once(c, data, size, timeout)) != 0) return read_on(c, timeout, data, size, st);
     show_read_ahead(c);
@@ -639,7 +639,7 @@ static IPCIO_SLOW int write_until(ipcio_conn *c, const void *data, size_t size, 
 
 static inline int write_with(ipcio_conn *c, const void *data, size_t size, int timeout, os_fd file)
 {
-    int st = enter_for(c, IPCIO_WANT_WRITE, timeout);
+    int st = enter_for(c, IPCIO_WANT_WRITE, timeout, IPCIO_TRY);
     if (st != 0) return st;
     st = write_whole(c, data, size, 0, file);
     if (st > 0 && timeout != IPCIO_TRY) return write_until(c, data, size, timeout, file, st);
@@ -873,7 +873,7 @@ static IPCIO_SLOW int piece_until(ipcio_conn *c, int side, int timeout, const pi
 /* By its address: copied, it would be loaded wider than it was just stored, for which processors wait. */
 static inline int move_piece(ipcio_conn *c, int side, int timeout, const piece *p)
 {
-    int st = enter_for(c, side, timeout);
+    int st = enter_for(c, side, timeout, IPCIO_TRY);
     if (st != 0) return st;
     st = piece_step(c, side, p);
     if (st > 0 && timeout != IPCIO_TRY) return piece_until(c, side, timeout, p, st);

@@ -148,6 +148,7 @@ static void test_timeouts(void **state)
     TIMES_OUT(60, ipcio_call(pair.client, "x", 1, 60, &data, &size));
     READS(pair.peer, "x");
     assert_int_equal(ipcio_read(pair.client, IPCIO_TRY, &data, &size), IPCIO_WANT_READ);
+    assert_int_equal(ipcio_read(pair.client, IPCIO_SPIN, &data, &size), IPCIO_WANT_READ);
     WRITES(pair.client, "after");
     READS(pair.peer, "after");
     free_pair(&pair);
@@ -160,7 +161,8 @@ static void test_bad_timeouts(void **state)
     size_t size;
     (void)state;
     open_pair(&pair);
-    FAILS(INVALID, ipcio_read(pair.client, -3, &data, &size));
+    FAILS(INVALID, ipcio_read(pair.client, IPCIO_SPIN - 1, &data, &size));
+    FAILS(INVALID, ipcio_write(pair.client, "x", 1, IPCIO_SPIN));
     FAILS(INVALID, ipcio_write(pair.client, "x", 1, INT32_MIN));
     WRITES(pair.client, "after");
     READS(pair.peer, "after");

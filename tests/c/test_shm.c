@@ -868,7 +868,7 @@ static void poll_for(ipcio_conn *conn, int want)
 static void read_how(ipcio_conn *conn, enum how how, const void **data, size_t *size)
 {
     int st;
-    while ((st = ipcio_read(conn, how == POLLING ? IPCIO_TRY : LONG_MS, data, size)) > 0)
+    while ((st = ipcio_read(conn, how == POLLING ? IPCIO_SPIN : LONG_MS, data, size)) > 0)
         poll_for(conn, st);
     OK(st);
 }

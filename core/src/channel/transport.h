@@ -65,7 +65,7 @@ typedef struct transport {
     void (*end)(ipcio_conn *c);
     /* end, start and view in one, for what short messages mostly are: true: all of the next lies in one place, and is given.
      * False: no other was started, the others tell.  With `timeout`, that of the call, it will be waited for, so where
-     * spinning pays this may begin with it; IPCIO_TRY otherwise.  NULL: never. */
+     * spinning pays this may begin with it; not with 0 and IPCIO_TRY.  NULL: never. */
     bool (*whole)(ipcio_conn *c, message *m, const void **data, int timeout);
     /* Gives the file that came with the message, which ends with it otherwise, to the caller.  MISSING none came; SYSTEM
      * there was no descriptor free for it.  NULL: the transport passes none. */
