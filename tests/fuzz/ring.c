@@ -83,6 +83,7 @@ static void look_at_frame(void)
 static bool read_step(bool again)
 {
     uint32_t before = ring.found.here;
+    bool brief;
     int st;
     if (ring.have) {
         if (ring.found.here < ring.found.size && ring_look_again(&ring.reader, &ring.found) < 0)
@@ -90,7 +91,10 @@ static bool read_step(bool again)
         MUST(ring.found.here >= before);
     } else {
         uint8_t copy[RING_BRIEF];
-        if (again && (ring_take_again(&ring.reader, &ring.found, copy) || ring_take(&ring.reader, &ring.found, copy))) {
+        brief = again && ring_take_again(&ring.reader, &ring.found, copy);
+        if (brief)
+            MUST(ring.found.payload == copy && ring.reader.offset <= RING_UNIT + RING_BRIEF);
+        if (brief || (again && ring_take(&ring.reader, &ring.found, copy))) {
             MUST(ring.found.here == ring.found.size);
             if (ring.found.payload == copy)
                 MUST(ring.found.size <= sizeof copy);

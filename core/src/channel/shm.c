@@ -309,7 +309,6 @@ static inline void release(shm_conn *c, bool now)
 /* Whether a frame can be the next one. */
 static inline bool in_order(const shm_conn *c, const ring_found *f)
 {
-    if (f->kind == RING_WHOLE && !c->in.inside) return f->size == f->length;
     bool first = f->kind & RING_FIRST, last = f->kind & RING_LAST, abort = f->kind & RING_ABORT;
     uint64_t length = first ? f->length : c->in.length, all = f->size + (first ? 0 : c->in.got);
     if (first == c->in.inside || (abort && (first || last || f->size)) || (f->size == 0 && !last && !abort)) return false;
