@@ -180,8 +180,14 @@ static bool settle(handle *h, int want)
     return c->connected && c->transport->settle && c->transport->settle(c, want);
 }
 
-static const handle_kind connection_kind = {"connection", wake,   release,   abandon, arrived,
-                                            ready,        settle, fileno_of, give_up};
+static int doze(handle *h, int want, int64_t deadline)
+{
+    ipcio_conn *c = conn_of(h);
+    return c->connected && c->transport->doze ? c->transport->doze(c, want, deadline) : IPCIO_TIMEOUT;
+}
+
+static const handle_kind connection_kind = {"connection", wake,   release, abandon,   arrived,
+                                            ready,        settle, doze,    fileno_of, give_up};
 
 int connection_new(const transport *t, const char *text, ipcio_conn **conn)
 {

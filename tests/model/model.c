@@ -68,7 +68,8 @@ enum { THREADS = 4, STACK = 16384, BUFFERED = 4 };
 
 typedef struct {
     jmp_buf at;
-    enum { ABSENT, RUNS, WAITS_TO_READ, WAITS_TO_WRITE, ENDED, KILLED } state;
+    enum { ABSENT, RUNS, WAITS_TO_READ, WAITS_TO_WRITE, WAITS_ON_WORD, ENDED, KILLED } state;
+    bool woken; /* from a word */
     int side;
     size_t top; /* of its stack, as far as it is in use */
     const char *next; /* what it does when it goes on, */
@@ -108,6 +109,7 @@ static const struct scenario {
     uint32_t ring;             /* bytes, instead of RING */
     bool grows;                /* the rings do, where there is need */
     bool loop;                 /* an event loop waits */
+    bool dozes;                /* who waits does so on his word first; his time is up when the other was killed, and at a signal */
     bool spins;                /* who waits to read looks once more before he sleeps, and so is AWAKE */
     bool stranger;             /* the other is another user: nothing is read in place */
     bool gives_up;             /* the first message without room is given up */
@@ -118,6 +120,8 @@ static const struct scenario {
     {"stream", {"(w)", "(r)"}, 6},
     {"stream, awake", {"(w)", "(r)"}, 4, .spins = true},
     {"stream, event loops", {"(w)", "(r)"}, 5, .loop = true},
+    {"stream, dozing", {"(w)", "(r)"}, 5, .dozes = true},
+    {"stream, dozing or not", {"(w)", "(r)"}, 3, .dozes = true, .signals = 1},
     {"stream that grows", {"(w)", "(r)"}, 7, .grows = true},
     {"stream, reserved", {"(vu)", "(r)"}, 6},
     {"stream, reserved, that grows", {"(uv)", "(r)"}, 5, {40, 7, 30}, .grows = true},
@@ -129,12 +133,18 @@ static const struct scenario {
     {"pieces, event loops", {"(w)", "(r)"}, 2, {90, 50}, .ring = 16 * RING_UNIT, .stranger = true, .loop = true},
     {"conversation", {"(wr)", "(rw)"}, 6},
     {"conversation, awake", {"(wr)", "(rw)"}, 3, {20, 7, 16, 1}, .spins = true},
+    {"conversation, dozing", {"(wr)", "(rw)"}, 3, {20, 7, 16, 1}, .spins = true, .dozes = true},
     {"conversation, event loops", {"(wr)", "(rw)"}, 4, .grows = true, .loop = true},
     {"conversation, two by two", {"(wwr)", "(rrw)"}, 3},
     {"conversation, reserved", {"(uvr)", "(rv)"}, 4, {40, 7, 16, 1}, .grows = true},
     {"growing twice", {"wwwww(wr)www", "rrrrr(rw)rrr"}, 3, {16, 7, 1}, .grows = true, .signals = 1},
     {"streams both ways", {"(w)", "(w)", "(r)", "(r)"}, 1, {16}},
+    {"streams both ways, dozing", {"(w)", "(w)", "(r)", "(r)"}, 1, {16}, .dozes = true},
     {"closing writer", {"(w)c", "R"}, 4, .closes = true},
+    {"closing writer, dozing", {"(w)c", "R"}, 3, .dozes = true, .closes = true},
+    {"closing reader, dozing", {"ww(w)", "(r)c"}, 2, .dozes = true, .closes = true},
+    {"killed writer, dozing", {"(w)", "R"}, 3, .dozes = true, .dies = WRITER},
+    {"killed reader, dozing", {"(w)", "(r)"}, 4, .dozes = true, .dies = READER},
     {"closing while it is read", {"(w)c", "R"}, 2, {50, 80}, .ring = 16 * RING_UNIT, .closes = true},
     {"closing reader", {"ww(w)", "(r)c"}, 3, .closes = true},
     {"killed writer", {"(w)", "R"}, 3, .dies = WRITER},
@@ -291,6 +301,26 @@ int os_memory_map(os_fd memory, size_t from, size_t size, void **at)
     return 0;
 }
 
+/* It sees all stores, so the value is compared and the sleep begun in one step. */
+int os_word_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadline)
+{
+    point("dozes, if it still has the value,", word);
+    show_stores(now);
+    if (*(const volatile uint32_t *)(const volatile void *)word != value) return 0;
+    now->state = WAITS_ON_WORD;
+    now->woken = false;
+    point("has dozed", word);
+    return now->woken ? 0 : IPCIO_TIMEOUT;
+}
+
+void os_word_wake(const _Atomic uint32_t *word)
+{
+    point("wakes who dozes", word);
+    show_stores(now);
+    for (int i = 0; i < THREADS; i++)
+        if (world.threads[i].state == WAITS_ON_WORD && world.threads[i].word == word) world.threads[i].woken = true;
+}
+
 int64_t os_now_coarse(void) { return 0; }
 void os_relax(void) {}
 int os_fence_join(void) { return 0; }
@@ -335,6 +365,7 @@ static void wait_for(int want)
 {
     bool loop = scenario->loop && want == IPCIO_WANT_READ; /* show_read_ahead, and the loop's own wait */
     if (scenario->spins && want == IPCIO_WANT_READ && shm_arrived(conn(), want)) return;
+    if (scenario->dozes && shm_doze(conn(), want, 0) == 0) return;
     if ((loop && shm_ready(conn())) || shm_settle(conn(), want)) return;
     now->state = want == IPCIO_WANT_READ ? WAITS_TO_READ : WAITS_TO_WRITE;
     (void)system_call("sleeps");
@@ -565,7 +596,7 @@ static void make_room(void)
 static size_t stack_in_use(int i)
 {
     int state = world.threads[i].state;
-    return state == RUNS || state == WAITS_TO_READ || state == WAITS_TO_WRITE ? STACK - world.threads[i].top : 0;
+    return state == RUNS || state == WAITS_TO_READ || state == WAITS_TO_WRITE || state == WAITS_ON_WORD ? STACK - world.threads[i].top : 0;
 }
 
 /* Goes on with the world as it is now, if it was never so before. */
@@ -623,7 +654,12 @@ static void go_back(void)
         memcpy(stacks[i] + STACK - stack_in_use(i), from, stack_in_use(i));
 }
 
-static bool asleep(const thread *t) { return t->state == WAITS_TO_READ || t->state == WAITS_TO_WRITE; }
+static bool asleep(const thread *t)
+{
+    return t->state == WAITS_TO_READ || t->state == WAITS_TO_WRITE || t->state == WAITS_ON_WORD;
+}
+
+static bool was_killed(int side) { return world.threads[side].state == KILLED; }
 
 /* It runs, or the system wakes it. */
 static bool is_ready(const thread *t)
@@ -633,6 +669,7 @@ static bool is_ready(const thread *t)
     case RUNS: return true;
     case WAITS_TO_READ: return shut || world.socket[t->side].bell || world.socket[t->side].stuffed;
     case WAITS_TO_WRITE: return shut || !world.socket[!t->side].stuffed;
+    case WAITS_ON_WORD: return t->woken || was_killed(!t->side);
     default: return false;
     }
 }

@@ -74,17 +74,45 @@ MUTANTS = {
     "the sleeper's flag is cleared after the bell": (
         "stream",
         "shm.c",
-        "atomic_fetch_and_explicit(c->others, ~(uint32_t)SLEEPS, memory_order_relaxed);\n"
+        "uint32_t state = atomic_fetch_and_explicit(c->others, ~(uint32_t)(SLEEPS | DOZES), memory_order_relaxed);\n"
+        "    if (state & DOZES) os_word_wake(c->others);\n"
+        "    if (!(state & SLEEPS)) return 0;\n"
         "    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)\n"
         "        st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);\n",
         "st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);\n"
         "    atomic_fetch_and_explicit(c->others, ~(uint32_t)SLEEPS, memory_order_relaxed);\n",
     ),
+    "who dozes is not woken": ("stream, dozing", "shm.c", "    if (state & DOZES) os_word_wake(c->others);\n", ""),
+    "a writer who dozes is not woken": ("stream, dozing", "shm.c", "    if (state & STALLS) os_word_wake(c->others);\n", ""),
+    "who dozes is woken, but his word stays": (
+        "stream, dozing",
+        "shm.c",
+        "atomic_fetch_and_explicit(c->others, ~(uint32_t)(SLEEPS | DOZES), memory_order_relaxed);\n",
+        "atomic_load_explicit(c->others, memory_order_relaxed);\n",
+    ),
+    "who dozes does not look again": (
+        "stream, dozing",
+        "shm.c",
+        "if ((want == IPCIO_WANT_WRITE || fence(c)) && !news(c, want))",
+        "if (want == IPCIO_WANT_WRITE || fence(c))",
+    ),
+    "who dozes and was awake makes no fence": (
+        "conversation, dozing",
+        "shm.c",
+        "(want == IPCIO_WANT_WRITE || fence(c)) && ",
+        "",
+    ),
+    "who closes does not wake who dozes": (
+        "closing writer, dozing",
+        "shm.c",
+        "(DOZES | STALLS))\n        os_word_wake(c->others);\n",
+        "(DOZES | STALLS))\n        (void)0;\n",
+    ),
     "the socket is not emptied when there is room": (
         "reader that stops",
         "shm.c",
-        "~(uint32_t)WAITS, memory_order_relaxed);\n    drain(c);",
-        "~(uint32_t)WAITS, memory_order_relaxed);",
+        "    if (state & WAITS) drain(c);\n",
+        "",
     ),
     "room is kept back when the ring is empty": (
         "room for a long message",

@@ -42,6 +42,9 @@ typedef struct {
     /* Before sleeping: from now on the system tells.  True: no need to sleep, something came already.  Inside the side
      * of `want`.  NULL: it always tells. */
     bool (*settle)(handle *h, int want);
+    /* Sleeps, until about `deadline` at most, in a way that ends sooner than sleeping on a descriptor, but is not told of all:
+     * 0 look again, TIMEOUT, INTERRUPTED.  Inside the side.  NULL: there is none. */
+    int (*doze)(handle *h, int want, int64_t deadline);
     /* A descriptor that is readable exactly when reading would not wait.  Inside the reading side.  NULL: what the side
      * sleeps on is one. */
     int (*fileno)(handle *h, os_fd *fd);
@@ -65,6 +68,7 @@ struct handle {
         int64_t pause; /* of what is not connected yet: try again at least this often, nanoseconds; 0: the system notifies */
         int64_t spin;  /* how long to spin before sleeping, nanoseconds: see wait.c, */
         int rest, rest_most; /* which owns these */
+        bool dozes;        /* it slept so briefly that dozing does for the next time */
     } side[3];         /* indexed by IPCIO_WANT_... */
 
     int64_t look; /* ask again at least this often, nanoseconds, for what the system does not tell of; 0: it tells all */

@@ -16,7 +16,7 @@
 enum { SPIN_MOST = 50000, SLEEP_SHORT = 100000 }; /* ns */
 enum { LOOKS = 16 };                              /* between two of the clock */
 enum { REST_MOST = 256 };                         /* sleeps */
-enum { BESIDE = 10000000 };                       /* ns */
+enum { BESIDE = 10000000, DOZE_MOST = 10000000 }; /* ns */
 
 static int processors(void)
 {
@@ -56,6 +56,7 @@ bool wait_spin(handle *h, int want, int64_t from, int64_t deadline)
 
 void wait_slept(handle *h, int want, int64_t slept)
 {
+    h->side[want].dozes = h->kind->doze && slept <= DOZE_MOST;
     if (h->side[want].spin || !h->kind->arrived || h->side[want].pause) return;
     if (h->side[want].rest > 0) {
         h->side[want].rest--;
@@ -86,7 +87,13 @@ static int sleep_until(handle *h, int want, int64_t from, int64_t deadline, bool
 int wait_inside(handle *h, int want, int64_t deadline)
 {
     int64_t from = os_now();
-    if (wait_spin(h, want, from, deadline) || (h->kind->settle && h->kind->settle(h, want))) return 0;
+    if (wait_spin(h, want, from, deadline)) return 0;
+    if (h->side[want].dozes) {
+        int st = h->kind->doze(h, want, deadline_earlier(from + DOZE_MOST, deadline));
+        if (st == 0) wait_slept(h, want, os_now() - from);
+        if (st != IPCIO_TIMEOUT) return st;
+    }
+    if (h->kind->settle && h->kind->settle(h, want)) return 0;
     return sleep_until(h, want, from, deadline, false);
 }
 

@@ -37,8 +37,9 @@ enum {
     PACE_MANY = 65536     /* until so many units have come: what a second-level cache holds */
 };
 
-/* Of a side: its reader, its writer, itself; and its reader spins, and will fence all processors before it sleeps. */
-enum { SLEEPS = 1, WAITS = 2, CLOSED = 4, AWAKE = 8 };
+/* Of a side: its reader sleeps on the socket, its writer does; it is closed; its reader spins, and will fence all processors
+ * before it sleeps; its reader sleeps on this word, its writer does. */
+enum { SLEEPS = 1, WAITS = 2, CLOSED = 4, AWAKE = 8, DOZES = 16, STALLS = 32 };
 enum { CLIENT, SERVER };
 
 static const char magic[8] = "ipcio s1";
@@ -237,6 +238,15 @@ static IPCIO_RARE int closed(shm_conn *c)
     return ipcio__fail(IPCIO_CLOSED, "%s: the peer has closed the connection", c->conn.base.text);
 }
 
+/* Ends both directions for both sides, and wakes who sleeps. */
+static void hang_up(shm_conn *c)
+{
+    if (c->others && atomic_fetch_and_explicit(c->others, ~(uint32_t)(DOZES | STALLS), memory_order_seq_cst) & (DOZES | STALLS))
+        os_word_wake(c->others);
+    if (c->mine && atomic_load_explicit(c->mine, memory_order_relaxed) & (DOZES | STALLS)) os_word_wake(c->mine);
+    os_shutdown(c->fd);
+}
+
 /* Wakes the peer's reader, which sleeps.  CLOSED */
 static IPCIO_RARE int wake_reader(shm_conn *c)
 {
@@ -244,12 +254,14 @@ static IPCIO_RARE int wake_reader(shm_conn *c)
     static const char bell[1];
     size_t sent;
     int st = IPCIO_SYSTEM;
-    atomic_fetch_and_explicit(c->others, ~(uint32_t)SLEEPS, memory_order_relaxed);
+    uint32_t state = atomic_fetch_and_explicit(c->others, ~(uint32_t)(SLEEPS | DOZES), memory_order_relaxed);
+    if (state & DOZES) os_word_wake(c->others);
+    if (!(state & SLEEPS)) return 0;
     for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
         st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);
     if (st >= 0) return 0; /* a socket that takes no more is readable */
     atomic_store_explicit(&c->gone, true, memory_order_release);
-    os_shutdown(c->fd); /* which wakes the peer, and it reads all that was written so far */
+    hang_up(c); /* the peer reads all that was written so far */
     return closed(c);
 }
 
@@ -263,7 +275,7 @@ static inline int tell_frame(shm_conn *c)
         atomic_thread_fence(memory_order_seq_cst);
         state = atomic_load_explicit(c->others, memory_order_relaxed);
     }
-    if (!(state & (SLEEPS | CLOSED))) return 0;
+    if (!(state & (SLEEPS | DOZES | CLOSED))) return 0;
     return state & CLOSED ? closed(c) : wake_reader(c);
 }
 
@@ -277,9 +289,10 @@ static inline int send_frame(shm_conn *c, uint32_t size)
 /* After a full barrier: wakes the peer's writer, should it wait for room. */
 static IPCIO_RARE void tell_room(shm_conn *c)
 {
-    if (!(atomic_load_explicit(c->others, memory_order_seq_cst) & WAITS)) return;
-    atomic_fetch_and_explicit(c->others, ~(uint32_t)WAITS, memory_order_relaxed);
-    drain(c);
+    if (!(atomic_load_explicit(c->others, memory_order_seq_cst) & (WAITS | STALLS))) return;
+    uint32_t state = atomic_fetch_and_explicit(c->others, ~(uint32_t)(WAITS | STALLS), memory_order_relaxed);
+    if (state & STALLS) os_word_wake(c->others);
+    if (state & WAITS) drain(c);
 }
 
 /* ------------------------------------------------------------------------------------------ reading */
@@ -294,7 +307,7 @@ static int over(shm_conn *c, int status, const char *why)
     c->in.ended = status;
     c->in.why = why;
     if (status == IPCIO_PROTOCOL) {
-        os_shutdown(c->fd);
+        hang_up(c);
         atomic_store_explicit(&c->gone, true, memory_order_release);
     }
     return ended(c);
@@ -647,7 +660,7 @@ static int put_payload(shm_conn *c, uint8_t *to, const uint8_t *data, uint32_t s
         copy_bytes(to + done, data + done, step, awaited);
         done += step;
         ring_show(&c->out.ring, done);
-        if (atomic_load_explicit(c->others, memory_order_relaxed) & SLEEPS) st = wake_reader(c);
+        if (atomic_load_explicit(c->others, memory_order_relaxed) & (SLEEPS | DOZES)) st = wake_reader(c);
     }
     if (st == 0) copy_bytes(to + done, data + done, size - done, awaited);
     return st;
@@ -669,7 +682,7 @@ static inline int find_room(shm_conn *c, uint32_t size, uint8_t **to, bool *awai
         if (!c->conn.out.shown || !c->conn.transport->settle(&c->conn, IPCIO_WANT_WRITE)) return IPCIO_WANT_WRITE;
     }
     if (broken) {
-        os_shutdown(c->fd);
+        hang_up(c);
         return ipcio__fail(IPCIO_PROTOCOL, "%s: %s", c->conn.base.text, rubbish);
     }
     c->out.starved = false;
@@ -831,6 +844,21 @@ static bool shm_settle(ipcio_conn *base, int want)
     return (want == IPCIO_WANT_READ && !fence(c)) || news(c, want);
 }
 
+/* Of the peer's death this hears nothing, nor if it dies between clearing the bit and waking: then the time is up. */
+static int shm_doze(ipcio_conn *base, int want, int64_t deadline)
+{
+    shm_conn *c = shm_of(base);
+    const uint32_t bit = want == IPCIO_WANT_READ ? DOZES : STALLS;
+    int st = 0;
+    if (want == IPCIO_WANT_WRITE && !c->out.starved) return IPCIO_TIMEOUT;
+    atomic_fetch_or_explicit(c->mine, bit, memory_order_seq_cst);
+    if ((want == IPCIO_WANT_WRITE || fence(c)) && !news(c, want))
+        st = os_word_wait(c->mine, atomic_load_explicit(c->mine, memory_order_relaxed) | bit, deadline);
+    if (atomic_load_explicit(c->mine, memory_order_relaxed) & bit)
+        atomic_fetch_and_explicit(c->mine, ~bit, memory_order_relaxed);
+    return st;
+}
+
 static void know_peer(shm_conn *c)
 {
     ipcio_peer peer;
@@ -904,7 +932,7 @@ static void shm_wake(ipcio_conn *base)
 {
     shm_conn *c = shm_of(base);
     if (c->mine) atomic_fetch_or_explicit(c->mine, CLOSED, memory_order_seq_cst);
-    os_shutdown(c->fd);
+    hang_up(c);
 }
 
 static void close_all(shm_conn *c)
@@ -965,6 +993,7 @@ const transport transport_shm = {
     .arrived = shm_arrived,
     .ready = shm_ready,
     .settle = shm_settle,
+    .doze = shm_doze,
     .peer = shm_peer,
     .wake = shm_wake,
     .close = shm_close,

@@ -99,6 +99,8 @@ typedef struct transport {
     /* Before sleeping on the side's descriptor: from now on it shows what comes.  True: something has come.  NULL: it
      * always does. */
     bool (*settle)(ipcio_conn *c, int want);
+    /* As handle_kind's. */
+    int (*doze)(ipcio_conn *c, int want, int64_t deadline);
     /* A descriptor that is writable while there is room; OS_NONE: it never is.  NULL: that of side[WANT_WRITE]. */
     os_fd (*write_fd)(ipcio_conn *c);
 

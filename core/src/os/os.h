@@ -57,7 +57,7 @@ int os_at_fork(void (*before)(void), void (*parent)(void), void (*child)(void));
 
 void os_close(os_fd fd);
 
-/* ---- waiting: the only two functions here that block, until `deadline` (see base/deadline.h) */
+/* ---- waiting: the only functions here that block, until `deadline` (see base/deadline.h) */
 
 typedef struct {
     os_fd fd;
@@ -74,6 +74,11 @@ int os_set_put(os_fd set, os_fd fd, int want, void *tag);
 void os_set_drop(os_fd set, os_fd fd);
 void os_set_mute(os_fd set, os_fd fd); /* until it is put again, which cannot fail then */
 int os_set_wait(os_fd set, void **tags, int n, int64_t deadline);
+
+/* Sleeps while a word, which processes may share, has this value, until somebody wakes who sleeps on it, or for no reason: 0,
+ * TIMEOUT, INTERRUPTED after a signal.  UNSUPPORTED */
+int os_word_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadline);
+void os_word_wake(const _Atomic uint32_t *word);
 
 /* A descriptor that is readable from ring to clear.  Ring may be called in a signal handler. */
 int os_bell_new(os_fd *bell);

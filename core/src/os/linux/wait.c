@@ -1,6 +1,8 @@
-/* wait.c - what Linux alone has for waiting and for threads: epoll, eventfd, inotify, membarrier. */
+/* wait.c - what Linux alone has for waiting and for threads: epoll, futex, eventfd, inotify, membarrier. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -11,6 +13,11 @@
 #include <unistd.h>
 
 #include "os/posix/common.h"
+
+#ifdef SYS_futex_time64 /* where `struct timespec` is not the system's first one */
+#undef SYS_futex
+#define SYS_futex SYS_futex_time64
+#endif
 
 int os_barrier(void)
 {
@@ -76,6 +83,22 @@ int os_set_wait(os_fd set, void **tags, int n, int64_t deadline)
     if (ready < 0) return os__status();
     for (int i = 0; i < ready; i++) tags[i] = events[i].data.ptr;
     return ready;
+}
+
+/* The deadline is absolute, so that the clock need not be asked. */
+int os_word_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadline)
+{
+    struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = (long)(deadline % 1000000000)};
+    if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, deadline == INT64_MAX ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY) == 0 ||
+        errno == EAGAIN)
+        return 0;
+    return errno == ETIMEDOUT ? IPCIO_TIMEOUT : errno == EINTR ? IPCIO_INTERRUPTED : IPCIO_UNSUPPORTED;
+}
+
+void os_word_wake(const _Atomic uint32_t *word)
+{
+    int kept = errno;
+    if (syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0) < 0) errno = kept; /* nobody can wait there */
 }
 
 int os_bell_new(os_fd *bell)
