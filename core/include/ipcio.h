@@ -47,7 +47,7 @@
  *  option      value                    default    meaning
  *  limit       1 to 4294967295 bytes    67108864   longest message this side takes and sends
  *  buffer      1024 to 1073741824                  bytes read ahead, else 65536; over shm those of each ring, which the
- *                                                  client makes, else 28 KiB that grow to 4 MiB under a stream; of
+ *                                                  client makes, else 28 KiB that grow to up to 4 MiB under a stream; of
  *                                                  udp what the system keeps unread, else 4 MiB if it gives as much.
  *                                                  Never limits a message
  *  framing     message, line, raw       message    how messages are cut: see FRAMING.  fifo: line (its default), raw;

@@ -85,10 +85,10 @@ static void open_rig(uint32_t small, uint32_t large, uint32_t start)
     rig.segment[0] = guarded(small);
     rig.segment[1] = large ? guarded(large) : NULL;
     rig.w = (ring_writer){.head_word = &rig.words->head, .tail_word = &rig.words->tail, .memory = {rig.segment[0]},
-                          .size = {small, large}, .bound = small, .at = start, .begun = start, .last = start,
+                          .size = {small}, .bound = small, .at = start, .begun = start, .last = start,
                           .tail = start, .word = start, .stale = UINT32_MAX};
     rig.r = (ring_reader){.head_word = &rig.words->head, .tail_word = &rig.words->tail, .memory = {rig.segment[0]},
-                          .size = {small, large}, .at = start, .head = start, .told = start};
+                          .size = {small}, .larger = large, .at = start, .head = start, .told = start};
     atomic_init(&rig.words->head, start);
     atomic_init(&rig.words->tail, start);
 }
@@ -291,9 +291,9 @@ static bool move_on(void)
     rig.left = false;
     if (rig.w.segment == 0) {
         rig.w.memory[1] = rig.segment[1];
-        moved = ring_move(&rig.w, 1);
+        moved = ring_move(&rig.w, chance(2) ? rig.size[1] : rig.size[0]);
     } else {
-        moved = rig.left = ring_return(&rig.w, 0, rig.seen);
+        moved = rig.left = ring_return(&rig.w, rig.seen);
     }
     if (moved)
         rig.full = UINT32_MAX;
@@ -518,7 +518,7 @@ static bool write_in_thread(uint32_t n)
             return false;
         if (n > ROUND_TRIPS / 2 && rig.w.segment == 0) {
             rig.w.memory[1] = rig.segment[1];
-            (void)ring_move(&rig.w, 1);
+            (void)ring_move(&rig.w, rig.size[1]);
         }
         sched_yield();
     }
@@ -649,6 +649,7 @@ static void place_reader(uint32_t segment, uint32_t offset, uint32_t at, bool ma
     rig.r.offset = offset;
     rig.r.at = rig.r.head = rig.r.told = at;
     rig.r.memory[1] = mapped || segment == 1 ? rig.segment[1] : NULL;
+    rig.r.size[1] = rig.size[1]; /* as if it had been there */
 }
 
 /* Every boundary value in every field, from every sort of place. */
@@ -658,7 +659,7 @@ static void test_rubbish_for_the_reader(void **state)
     static const uint32_t heads[] = {1, 2, 3, 4, 32, 63, 64, 65, 191, 192, 193, COUNTS / 2, MASK};
     static const uint32_t sizes[] = {0,   1,   15,   16,   17,   480,  496,   512,        992, 1008,
                                      1009, 1024, 2032, 2033, 3056, 4096, 65536, (1u << 28) - 1};
-    static const uint32_t lengths[] = {0, 1, 2, 3, 4, 1u << 31, UINT32_MAX};
+    static const uint32_t lengths[] = {0, 1, 2, 16, 17, 1024, 2048, 2064, 1u << 31, UINT32_MAX};
     static const uint32_t epochs[] = {0, 1, 31};
     (void)state;
     open_rig(1024, 2048, 0);
@@ -693,7 +694,7 @@ static void test_random_rubbish_for_the_reader(void **state)
         for (uint32_t segment = 0; segment < 2; segment++)
             for (uint32_t offset = 0; offset < rig.size[segment]; offset += RING_UNIT) {
                 uint32_t kind = chance(4) ? RING_TURN : number(16), size = chance(20) ? number(1u << 28) : number(200);
-                put_header(segment, offset, (ring_frame){.size_kind = size << 4 | kind, .length = number(4)});
+                put_header(segment, offset, (ring_frame){.size_kind = size << 4 | kind, .length = number(130) * RING_UNIT});
             }
         for (int n = 0, st = 1; n < 100 && st >= 0; n++) {
             uint32_t near = (rig.r.at + number(64)) & MASK;
@@ -710,7 +711,7 @@ static void test_turns_without_end(void **state)
 {
     (void)state;
     open_rig(1024, 2048, 0);
-    for (uint32_t length = 0; length < 4; length++)
+    for (uint32_t length = 0; length <= 2064; length += 16)
         for (uint32_t offset = 0; offset < 2048; offset += RING_UNIT) {
             for (uint32_t at = 0; at < 2048; at += RING_UNIT) {
                 if (at < 1024)
@@ -753,7 +754,7 @@ static void test_rubbish_for_the_writer(void **state)
                 CHECK(!ring_has_room(&rig.w)); /* or it would look again for ever */
                 if (chance(2) && rig.w.segment == 0) {
                     rig.w.memory[1] = rig.segment[1];
-                    (void)ring_move(&rig.w, 1);
+                    (void)ring_move(&rig.w, rig.size[1]);
                 }
                 continue;
             }

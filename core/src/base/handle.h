@@ -42,8 +42,8 @@ typedef struct {
     /* Before sleeping: from now on the system tells.  True: no need to sleep, something came already.  Inside the side
      * of `want`.  NULL: it always tells. */
     bool (*settle)(handle *h, int want);
-    /* Sleeps, until about `deadline` at most, in a way that ends sooner than sleeping on a descriptor, but is not told of all:
-     * 0 look again, TIMEOUT, INTERRUPTED.  Inside the side.  NULL: there is none. */
+    /* Sleeps, until `deadline` at most, in a way that ends sooner than sleeping on a descriptor, but is not told of all: 0 look
+     * again, INTERRUPTED, anything else: the descriptor is to be slept on.  Inside the side.  NULL: there is none. */
     int (*doze)(handle *h, int want, int64_t deadline);
     /* A descriptor that is readable exactly when reading would not wait.  Inside the reading side.  NULL: what the side
      * sleeps on is one. */

@@ -91,7 +91,7 @@ int wait_inside(handle *h, int want, int64_t deadline)
     if (h->side[want].dozes) {
         int st = h->kind->doze(h, want, deadline_earlier(from + DOZE_MOST, deadline));
         if (st == 0) wait_slept(h, want, os_now() - from);
-        if (st != IPCIO_TIMEOUT) return st;
+        if (st == 0 || st == IPCIO_INTERRUPTED) return st;
     }
     if (h->kind->settle && h->kind->settle(h, want)) return 0;
     return sleep_until(h, want, from, deadline, false);

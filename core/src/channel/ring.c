@@ -142,26 +142,26 @@ bool ring_past(ring_writer *w)
     return see_tail(w) && between(w->begun, w->at) >= used(w);
 }
 
-bool ring_move(ring_writer *w, uint32_t segment)
+bool ring_move(ring_writer *w, uint32_t size)
 {
     if (w->offset == w->bound || used(w) == w->size[w->segment] / RING_UNIT) return false;
-    put(w, (ring_frame){.size_kind = RING_TURN, .length = segment + 1});
+    put(w, (ring_frame){.size_kind = RING_TURN, .length = size});
     advance(w, 1);
-    w->segment = segment;
+    w->segment = 1;
     w->offset = w->last_offset = 0;
     w->last = w->begun = w->at;
-    w->bound = w->size[segment];
+    w->bound = w->size[1] = size;
     w->room = 0;
     w->again = false;
     return true;
 }
 
-bool ring_return(ring_writer *w, uint32_t segment, uint32_t seen)
+bool ring_return(ring_writer *w, uint32_t seen)
 {
-    if (!ring_all_seen(w, seen) || between(w->last, w->at) > w->size[segment] / RING_UNIT / 2) return false;
+    if (!ring_all_seen(w, seen) || between(w->last, w->at) > w->size[0] / RING_UNIT / 2) return false;
     w->tail = w->last;
-    w->segment = segment;
-    new_epoch(w, w->size[segment]);
+    w->segment = 0;
+    new_epoch(w, w->size[0]);
     return true;
 }
 
@@ -220,11 +220,19 @@ static ring_frame read_header(const uint8_t *at)
 /* Whether the reader can go to the front of a segment: 1, or as ring_look. */
 static int go_to(ring_reader *r, uint32_t segment)
 {
-    if (segment >= RING_SEGMENTS || r->size[segment] == 0) return -1;
+    if (r->size[segment] == 0) return -1;
     if (!r->memory[segment]) return -2;
     r->segment = segment;
     r->offset = r->expected = 0;
     return 1;
+}
+
+/* The same for the larger one, of which the writer uses so many bytes. */
+static int move_to(ring_reader *r, uint32_t size)
+{
+    if (size > r->larger || size % RING_UNIT) return -1;
+    r->size[1] = size;
+    return go_to(r, 1);
 }
 
 /* Units from the reader on that are published. */
@@ -237,7 +245,7 @@ static uint32_t there(const ring_reader *r)
 static int see_head(ring_reader *r)
 {
     uint32_t head = atomic_load_explicit(r->head_word, memory_order_acquire);
-    if (between(r->at, head & COUNT_MASK) > (r->size[0] + r->size[1]) / RING_UNIT) return -1;
+    if (between(r->at, head & COUNT_MASK) > (r->size[0] + r->larger) / RING_UNIT) return -1;
     if ((head ^ r->head) >= EPOCH_ONE) {
         int st = go_to(r, head >> RING_COUNT_BITS & 1);
         if (st < 0) return st;
@@ -282,7 +290,7 @@ int ring_look(ring_reader *r, ring_found *f)
         if (f->kind == RING_TURN) {
             uint32_t skipped = h.length ? 1 : rest;
             if (n < skipped) return -1;
-            st = h.length ? go_to(r, h.length - 1) : 1;
+            st = h.length ? move_to(r, h.length) : 1;
             if (st < 0) return st;
             r->at = (r->at + skipped) & COUNT_MASK;
             r->offset = 0;

@@ -17,7 +17,9 @@
 enum {
     PAGE = 4096,
     SMALL = 7 * PAGE,     /* a ring, unless the option `buffer` asks for another */
-    LARGE = (4 << 20) + PAGE, /* what it grows to: so many messages of a power of two, and their headers */
+    LARGE = (4 << 20) + PAGE, /* what it grows to: so many messages of a power of two, and their headers; */
+    CACHED = (1 << 20) + PAGE, /* of which it uses no more for messages that are not long */
+    CACHE = 2 << 20,      /* where second-level caches hold at least so much */
     GROW = 16,            /* when it was full, or given a frame of more than */
     WIDE = 2000,          /* bytes, which every ring has room for, so many times, */
     RAPID = 4096,         /* or so many messages between two looks for their reader's end, */
@@ -64,7 +66,8 @@ typedef struct {
     os_fd fd, memory;
     control *control;
     size_t mapped;          /* bytes from there */
-    void *large[2];         /* the rings' larger segments, where they are mapped */
+    void *large[2];         /* the rings' larger segments, where they are mapped, */
+    uint32_t larger;        /* and bytes of each; 0: there are none */
     int me;
     bool open, greeted;     /* fd is one to close; the memory is there */
     bool own_user;          /* the peer is this user: its messages need not be copied before they are looked at */
@@ -129,7 +132,7 @@ static size_t large_at(int ring, uint32_t small, uint32_t large)
 /* Of this connection. */
 static size_t grown_at(const shm_conn *c, int ring)
 {
-    return c->mapped + (size_t)ring * c->out.ring.size[1];
+    return c->mapped + (size_t)ring * c->larger;
 }
 
 /* Maps the larger segment of a ring; inside the ring's side. */
@@ -137,7 +140,7 @@ static IPCIO_RARE int map_large(shm_conn *c, int ring, uint8_t **segment)
 {
     void **at = &c->large[ring];
     process_lock();
-    int st = *at ? 0 : os_memory_map(c->memory, grown_at(c, ring), c->out.ring.size[1], at);
+    int st = *at ? 0 : os_memory_map(c->memory, grown_at(c, ring), c->larger, at);
     process_unlock();
     *segment = *at;
     return st == 0 ? 0 : ipcio__fail_os(st, "%s: no memory for a larger ring", c->conn.base.text);
@@ -148,9 +151,10 @@ static void set_up(shm_conn *c, uint32_t small, uint32_t large)
     uint32_t room = small - RING_UNIT; /* for the head */
     uint8_t *in = (uint8_t *)c->control + small_at(!c->me, small), *out = (uint8_t *)c->control + small_at(c->me, small);
     c->in.ring = (ring_reader){.head_word = (void *)in, .tail_word = &c->control->ring[!c->me].tail,
-                               .size = {room, large}, .memory = {in + RING_UNIT}};
+                               .size = {room}, .larger = large, .memory = {in + RING_UNIT}};
     c->out.ring = (ring_writer){.head_word = (void *)out, .tail_word = &c->control->ring[c->me].tail,
-                                .size = {room, large}, .memory = {out + RING_UNIT}, .bound = room, .stale = UINT32_MAX};
+                                .size = {room}, .memory = {out + RING_UNIT}, .bound = room, .stale = UINT32_MAX};
+    c->larger = large;
     c->mine = &c->control->side[c->me].state;
     c->others = &c->control->side[!c->me].state;
     atomic_store_explicit(&c->fences, os_fence_join() == 0, memory_order_relaxed);
@@ -584,7 +588,7 @@ static int shm_take(ipcio_conn *c, void *to, size_t n, size_t *got)
 /* Counts how often room was short lately: whether that pays for the larger segment. */
 static IPCIO_RARE bool short_of_room(shm_conn *c)
 {
-    if (c->out.ring.segment == 1 || c->out.ring.size[1] == 0) return false;
+    if (c->out.ring.segment == 1 || c->larger == 0) return false;
     int64_t now = os_now_coarse();
     if (c->out.full == 0 || now - c->out.since > MOMENT) {
         c->out.since = now;
@@ -593,18 +597,26 @@ static IPCIO_RARE bool short_of_room(shm_conn *c)
     return ++c->out.full >= GROW;
 }
 
-/* Goes on in the larger segment, where there is memory for it. */
-static IPCIO_RARE bool grow(shm_conn *c)
+/* What is used of the larger segment for messages of so many bytes.  Where a second-level cache holds such a ring and as much
+ * again, lines come sooner from the one of the other's; where it does not, they come sooner from the third. */
+static uint32_t used_of_larger(const shm_conn *c, uint64_t length)
+{
+    return length <= CACHED / 8 && c->larger > CACHED && os_cache() >= CACHE ? CACHED : c->larger;
+}
+
+/* Goes on in the larger segment, where there is memory for it, for messages of so many bytes. */
+static IPCIO_RARE bool grow(shm_conn *c, uint64_t length)
 {
     ring_writer *w = &c->out.ring;
     size_t at = grown_at(c, c->me);
     int64_t now = os_now_coarse();
-    if (w->segment == 1 || w->size[1] == 0 || (c->out.left && !ring_past(w)) || now < c->out.poor) return false;
-    if (os_memory_reserve(c->memory, at, w->size[1]) != 0) {
+    if (w->segment == 1 || c->larger == 0 || (c->out.left && !ring_past(w)) || now < c->out.poor) return false;
+    uint32_t used = used_of_larger(c, length);
+    if (os_memory_reserve(c->memory, at, used) != 0) {
         c->out.poor = now + POVERTY;
         return false;
     }
-    if (map_large(c, c->me, &w->memory[1]) != 0 || !ring_move(w, 1)) return false;
+    if (map_large(c, c->me, &w->memory[1]) != 0 || !ring_move(w, used)) return false;
     c->out.left = false;
     return true;
 }
@@ -616,12 +628,12 @@ static IPCIO_RARE void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
     ring_writer *w = &c->out.ring;
     if (w->segment == 0) {
         if (!ring_past(w)) return;
-        os_memory_release(c->memory, grown_at(c, c->me), w->size[1]);
+        os_memory_release(c->memory, grown_at(c, c->me), c->larger);
         c->out.left = false;
         return;
     }
     c->out.calm = size <= w->size[0] / 8 ? c->out.calm + 1 : 0;
-    if (c->out.calm < CALM || !ring_return(w, 0, theirs)) return;
+    if (c->out.calm < CALM || !ring_return(w, theirs)) return;
     c->out.calm = c->out.full = 0;
     c->out.left = true;
 }
@@ -631,7 +643,7 @@ static IPCIO_SLOW bool look_around(shm_conn *c)
 {
     int64_t now = os_now_coarse(), passed = now - c->out.lived;
     if (passed < SILENCE) return true;
-    if (passed < MOMENT && c->out.unheard - c->out.counted >= RAPID) (void)grow(c);
+    if (passed < MOMENT && c->out.unheard - c->out.counted >= RAPID) (void)grow(c, 0);
     c->out.counted = c->out.unheard;
     c->out.lived = now;
     if (!os_ended(c->fd)) return true;
@@ -666,17 +678,17 @@ static int put_payload(shm_conn *c, uint8_t *to, const uint8_t *data, uint32_t s
     return st;
 }
 
-/* Finds room for the next frame.  *awaited: the reader has seen all before it. */
-static inline int find_room(shm_conn *c, uint32_t size, uint8_t **to, bool *awaited)
+/* Finds room for the next frame, of a message of `length` bytes.  *awaited: the reader has seen all before it. */
+static inline int find_room(shm_conn *c, uint32_t size, uint64_t length, uint8_t **to, bool *awaited)
 {
     ring_writer *w = &c->out.ring;
     uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_acquire);
     bool broken = false;
     *awaited = ring_all_seen(w, theirs);
     if (*awaited && (w->segment == 1 || c->out.left)) shrink(c, size, theirs);
-    if (size > WIDE && short_of_room(c)) (void)grow(c);
+    if (size > WIDE && short_of_room(c)) (void)grow(c, length);
     while (!(*to = ring_reserve(w, size, theirs, &broken)) && !broken) {
-        if (short_of_room(c) && grow(c)) continue;
+        if (short_of_room(c) && grow(c, length)) continue;
         if (peer_ended(c)) return closed(c);
         c->out.starved = true;
         if (!c->conn.out.shown || !c->conn.transport->settle(&c->conn, IPCIO_WANT_WRITE)) return IPCIO_WANT_WRITE;
@@ -700,7 +712,7 @@ static inline int put_frame(shm_conn *c, const message *m, const uint8_t *data, 
 {
     uint8_t *to;
     bool awaited;
-    int st = find_room(c, size, &to, &awaited);
+    int st = find_room(c, size, m->length, &to, &awaited);
     if (st != 0) return st;
     ring_begin(&c->out.ring, frame_header(c, m, size, kind));
     st = put_payload(c, to, data, size, m->length, awaited);
@@ -729,9 +741,9 @@ static int shm_reserve(ipcio_conn *base, uint64_t length, void **to)
     bool awaited;
     int st = prepare(c);
     if (st != 0) return st;
-    if (length >= ring_frame_most(&c->out.ring)) (void)grow(c);
+    if (length >= ring_frame_most(&c->out.ring)) (void)grow(c, length);
     if (length >= ring_frame_most(&c->out.ring)) return 0;
-    if ((st = find_room(c, (uint32_t)length, &room, &awaited)) == 0) *to = room;
+    if ((st = find_room(c, (uint32_t)length, length, &room, &awaited)) == 0) *to = room;
     return st;
 }
 
@@ -948,7 +960,7 @@ static void for_all_memory(shm_conn *c, void (*act)(void *at, size_t size))
 {
     if (c->control) act(c->control, c->mapped);
     for (int i = 0; i < 2; i++)
-        if (c->large[i]) act(c->large[i], c->out.ring.size[1]);
+        if (c->large[i]) act(c->large[i], c->larger);
 }
 
 /* A child forked from now on is not told of this connection, but may hold what was viewed. */
