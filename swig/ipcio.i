@@ -109,7 +109,7 @@ typedef struct {} ipcio_set;
     ipcio_st call(ipcio_caller *caller, const void *data, size_t size, const void **answer, size_t *answer_size,
                   ipcio_seconds timeout = -1) {
         int st;
-        REPEAT(st, ipcio_call($self, data, size, FIRST, answer, answer_size), $self);
+        REPEAT(st, ipcio_call($self, data, size, LOOK, answer, answer_size), $self);
         return st;
     }
 

@@ -371,7 +371,7 @@ IPCIO_API void ipcio_conn_free(ipcio_conn *conn);
  *         if ((st = ipcio_wait(conn, want, deadline)) < 0 && st != IPCIO_INTERRUPTED)
  *             return ipcio_give_up(conn, want, st, seconds);
  *
- * IPCIO_SPIN, for ipcio_read alone, is IPCIO_TRY for who is going to wait: where waiting by spinning has paid lately (shm), it
+ * IPCIO_SPIN, for ipcio_read and ipcio_call, is IPCIO_TRY for who is going to wait: where waiting by spinning has paid lately (shm), it
  * first looks for some 2 us, so that an answer that comes at once is read before any wait has begun.
  *
  * A `handle` below is an ipcio_conn or an ipcio_server. */

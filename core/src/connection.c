@@ -425,10 +425,10 @@ static int read_whole(ipcio_conn *c, const void **data, size_t *size)
     }
 }
 
-/* The next message, as this side has it. */
-static IPCIO_SLOW int read_message(ipcio_conn *c, const void **data, size_t *size)
+/* The next message, as this side has it.  `timeout`: as transport.whole's. */
+static IPCIO_SLOW int read_message(ipcio_conn *c, const void **data, size_t *size, int timeout)
 {
-    int st = read_at_once(c, data, size, IPCIO_TRY);
+    int st = read_at_once(c, data, size, timeout);
     if (st != NOT_NOW) return st;
     st = read_whole(c, data, size);
     if (st != 0 || !text_converts(&c->options)) return st;
@@ -444,7 +444,7 @@ static IPCIO_SLOW int read_message(ipcio_conn *c, const void **data, size_t *siz
 
 static int read_step(ipcio_conn *c, const void **data, size_t *size)
 {
-    int st = read_message(c, data, size);
+    int st = read_message(c, data, size, IPCIO_TRY);
     show_read_ahead(c);
     return st;
 }
@@ -666,7 +666,7 @@ int ipcio_send_file(ipcio_conn *c, intptr_t file, const void *data, size_t size,
 /* ------------------------------------------------------------------------------------------ calling */
 
 /* Inside both sides. */
-static int call_step(ipcio_conn *c, const void *data, size_t size, const void **answer, size_t *answer_size)
+static int call_step(ipcio_conn *c, const void *data, size_t size, int timeout, const void **answer, size_t *answer_size)
 {
     int st;
     if (c->in.state == READ_PIECES) return in_pieces(c); /* before anything is sent */
@@ -678,15 +678,15 @@ static int call_step(ipcio_conn *c, const void *data, size_t size, const void **
         if ((st = write_whole(c, data, size, c->out.calls, OS_NONE)) != 0) return st;
         c->calling = CALL_READING;
     }
-    return read_message(c, answer, answer_size);
+    return read_message(c, answer, answer_size, timeout);
 }
 
-static int try_call(ipcio_conn *c, const void *data, size_t size, const void **answer, size_t *answer_size)
+static int try_call(ipcio_conn *c, const void *data, size_t size, int timeout, const void **answer, size_t *answer_size)
 {
     int st = enter(c, IPCIO_WANT_WRITE);
     if (st != 0) return st;
     if ((st = enter(c, IPCIO_WANT_READ)) == 0) {
-        st = call_step(c, data, size, answer, answer_size);
+        st = call_step(c, data, size, timeout, answer, answer_size);
         if (st < 0) forget_call(c);
         if (st == 0) c->calling = CALL_IDLE;
         show_read_ahead(c);
@@ -697,7 +697,8 @@ static int try_call(ipcio_conn *c, const void *data, size_t size, const void **a
 
 int ipcio_call(ipcio_conn *c, const void *data, size_t size, int timeout, const void **answer, size_t *answer_size)
 {
-    HANDLE_BLOCK(c, timeout, try_call(c, data, size, answer, answer_size));
+    if (timeout == IPCIO_SPIN) return try_call(c, data, size, timeout, answer, answer_size);
+    HANDLE_BLOCK(c, timeout, try_call(c, data, size, timeout, answer, answer_size));
 }
 
 /* ----------------------------------------------------------------------------- in pieces, in place */
@@ -727,7 +728,7 @@ static int take_text(buffer *b, const piece *p)
 static int start_text(ipcio_conn *c, size_t *size)
 {
     const void *data;
-    int st = read_message(c, &data, size);
+    int st = read_message(c, &data, size, IPCIO_TRY);
     if (st == 0) c->in.state = READ_PIECES;
     return st;
 }

@@ -149,6 +149,9 @@ static void test_timeouts(void **state)
     READS(pair.peer, "x");
     assert_int_equal(ipcio_read(pair.client, IPCIO_TRY, &data, &size), IPCIO_WANT_READ);
     assert_int_equal(ipcio_read(pair.client, IPCIO_SPIN, &data, &size), IPCIO_WANT_READ);
+    assert_int_equal(ipcio_call(pair.client, "x", 1, IPCIO_SPIN, &data, &size), IPCIO_WANT_READ);
+    assert_int_equal(ipcio_give_up(pair.client, IPCIO_WANT_READ, IPCIO_TIMEOUT, 0), IPCIO_TIMEOUT);
+    READS(pair.peer, "x");
     WRITES(pair.client, "after");
     READS(pair.peer, "after");
     free_pair(&pair);
@@ -162,6 +165,7 @@ static void test_bad_timeouts(void **state)
     (void)state;
     open_pair(&pair);
     FAILS(INVALID, ipcio_read(pair.client, IPCIO_SPIN - 1, &data, &size));
+    FAILS(INVALID, ipcio_call(pair.client, "x", 1, IPCIO_SPIN - 1, &data, &size));
     FAILS(INVALID, ipcio_write(pair.client, "x", 1, IPCIO_SPIN));
     FAILS(INVALID, ipcio_write(pair.client, "x", 1, INT32_MIN));
     WRITES(pair.client, "after");

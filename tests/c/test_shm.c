@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "channel/ring.h"
 
@@ -537,16 +538,16 @@ static void test_wrong_tail(void **state)
 static void test_wrong_flags(void **state)
 {
     (void)state;
-    for (uint32_t mine = 0; mine < 16; mine++)
-        for (uint32_t theirs = 0; theirs < 16; theirs++) {
+    for (uint32_t mine = 0; mine < 64; mine++)
+        for (uint32_t theirs = mine % 5; theirs < 64; theirs += 5) {
             struct attack a;
             const void *data;
             size_t size;
             int st;
             open_attack(&a);
             raw_message(&a.raw, "hello");
-            atomic_store(&a.raw.memory->side[CLIENT].state, mine == 15 ? UINT32_MAX : mine);
-            atomic_store(&a.raw.memory->side[SERVER].state, theirs == 15 ? UINT32_MAX : theirs);
+            atomic_store(&a.raw.memory->side[CLIENT].state, mine == 63 ? UINT32_MAX : mine);
+            atomic_store(&a.raw.memory->side[SERVER].state, theirs == 63 ? UINT32_MAX : theirs);
             READS(a.conn, "hello");
             st = ipcio_write(a.conn, "hi", 2, 0);
             CHECK(st == IPCIO_OK || st == IPCIO_CLOSED);
@@ -785,6 +786,68 @@ static void test_killed_while_waited_for(void **state)
             ipcio_conn_free(conn);
             ipcio_server_free(server);
         }
+}
+
+static _Atomic long exchanged;
+
+static int converse_in_thread(void *context)
+{
+    const void *data;
+    size_t size;
+    int st = IPCIO_OK;
+    while (st == IPCIO_OK) {
+        if ((st = ipcio_write(context, "x", 1, -1)) == IPCIO_OK)
+            st = ipcio_read(context, -1, &data, &size);
+        atomic_fetch_add(&exchanged, 1);
+    }
+    return st;
+}
+
+/* Which system call a thread sleeps in. */
+static long sleeps_in(const struct thread *thread)
+{
+    char text[256];
+    int fd = open(text_of("/proc/self/task/%d/syscall", (int)atomic_load(&thread->tid)), O_RDONLY | O_CLOEXEC);
+    ssize_t n = read(fd, text, sizeof text - 1);
+    CHECK(fd >= 0 && n > 0);
+    close(fd);
+    text[n] = '\0';
+    return strtol(text, NULL, 10); /* "running" is no number, and 0 is read */
+}
+
+/* Who has slept briefly sleeps on a word first, and nothing ends that but the peer: yet he is told that the peer was killed, and
+ * his own process's close. */
+static void test_killed_while_dozing(void **state)
+{
+    int dozed[2] = {0, 0};
+    (void)state;
+    for (int attempt = 0; attempt < 200 && (dozed[0] < 3 || dozed[1] < 3); attempt++) {
+        const char *address = fresh_shm();
+        struct child *child = start_echo(address);
+        struct thread thread;
+        ipcio_conn *conn;
+        long from = atomic_load(&exchanged);
+        bool closes = attempt % 2;
+        OK(ipcio_connect(address, NULL, LONG_MS, &conn));
+        begin(&thread, converse_in_thread, conn);
+        while (atomic_load(&exchanged) < from + 100)
+            sched_yield();
+        CHECK(kill(child->pid, SIGSTOP) == 0 && waitpid(child->pid, NULL, WUNTRACED) == child->pid);
+        until_waiting(&thread);
+        dozed[closes] += sleeps_in(&thread) == SYS_futex;
+        if (closes) {
+            ipcio_conn_close(conn);
+            CHECK(kill(child->pid, SIGCONT) == 0);
+            assert_int_equal(end(&thread), IPCIO_INVALID);
+            stop(child);
+        } else {
+            kill9(child);
+            assert_int_equal(end(&thread), IPCIO_CLOSED);
+        }
+        ipcio_conn_free(conn);
+    }
+    print_message("dozed %d and %d times\n", dozed[0], dozed[1]);
+    CHECK(dozed[0] && dozed[1]); /* or nothing was tested */
 }
 
 /* Who was told so while there was room in the ring is not told otherwise by the next write. */
@@ -1529,6 +1592,7 @@ int main(int argc, char **argv)
         TEST(test_vandals),
         TEST(test_killed_half_way),
         TEST(test_killed_while_waited_for),
+        TEST(test_killed_while_dozing),
         TEST(test_end_stays),
         TEST(test_stopped_peer),
         TEST(test_wake_ups),
