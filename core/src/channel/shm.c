@@ -64,6 +64,7 @@ typedef struct {
     ipcio_conn conn;
     rendezvous rendezvous;
     os_fd fd, memory;
+    os_fd place;            /* a server's: keeps the descriptor free that the client's memory will need */
     control *control;
     size_t mapped;          /* bytes from there */
     void *large[2];         /* the rings' larger segments, where they are mapped, */
@@ -881,7 +882,7 @@ static void open_socket(ipcio_conn *base, os_fd fd)
 {
     shm_conn *c = shm_of(base);
     c->fd = fd;
-    c->memory = OS_NONE;
+    c->memory = c->place = OS_NONE;
     c->open = true;
     atomic_store_explicit(&c->gone, true, memory_order_relaxed);
     c->conn.base.side[IPCIO_WANT_READ].fd = c->conn.base.side[IPCIO_WANT_WRITE].fd = fd;
@@ -889,15 +890,31 @@ static void open_socket(ipcio_conn *base, os_fd fd)
     c->conn.base.side[IPCIO_WANT_WRITE].want = IPCIO_WANT_WRITE;
 }
 
+/* Both descriptors of a client are there, or it stays in the queue: clients that have only one could wait for each other's. */
 static int shm_accept(ipcio_server *s, ipcio_conn *base)
 {
-    os_fd fd;
-    int st = rendezvous_accept(s, &fd);
-    if (st == 0) {
-        open_socket(base, fd);
-        shm_of(base)->me = SERVER;
+    os_fd fd, place;
+    int st = os_bell_new(&place);
+    if (st != 0) return ipcio__fail_os(st, "%s: cannot accept", s->address.text);
+    if ((st = rendezvous_accept(s, &fd)) != 0) {
+        os_close(place);
+        return st;
     }
-    return st;
+    open_socket(base, fd);
+    shm_of(base)->place = place;
+    shm_of(base)->me = SERVER;
+    return 0;
+}
+
+/* The greeting, and the memory that comes with it.  They stay in the socket, should there be no descriptor left all the same. */
+static int peek_greeting(shm_conn *c, char greeting[sizeof magic], size_t *got)
+{
+    if (c->memory != OS_NONE) return 0;
+    int st = os_peek_file(c->fd, &(os_piece){greeting, sizeof magic}, got, &c->memory);
+    if (st != IPCIO_SYSTEM || c->place == OS_NONE) return st;
+    os_close(c->place);
+    c->place = OS_NONE;
+    return os_peek_file(c->fd, &(os_piece){greeting, sizeof magic}, got, &c->memory);
 }
 
 static int shm_greeted(ipcio_conn *base)
@@ -908,9 +925,10 @@ static int shm_greeted(ipcio_conn *base)
     if (c->in.ended) return ended(c);
     char greeting[sizeof magic];
     size_t got = 0;
-    /* It stays in the socket, should there be no descriptor left: then it is taken later. */
-    int st = c->memory == OS_NONE ? os_peek_file(c->fd, &(os_piece){greeting, sizeof greeting}, &got, &c->memory) : 0;
+    int st = peek_greeting(c, greeting, &got);
     if (st > 0) return st;
+    os_close(c->place);
+    c->place = OS_NONE;
     if (st == IPCIO_CLOSED || (got == 0 && os_ended(c->fd))) return over(c, IPCIO_CLOSED, "the peer has closed the connection");
     if (st == IPCIO_PROTOCOL) return over(c, st, strange);
     if (st != 0) return ipcio__fail_os(IPCIO_FULL, "%s: no descriptor for a client's memory", base->base.text);
@@ -954,6 +972,7 @@ static void close_all(shm_conn *c)
     c->open = false;
     os_close(c->fd);
     os_close(c->memory);
+    os_close(c->place);
 }
 
 static void for_all_memory(shm_conn *c, void (*act)(void *at, size_t size))
