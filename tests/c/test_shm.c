@@ -1359,6 +1359,43 @@ static void test_no_descriptor_for_the_memory(void **state)
     ipcio_server_free(server);
 }
 
+/* Clients that have connected and not greeted yet do not take the descriptors that their own memory will need. */
+static void test_silent_clients_and_few_descriptors(void **state)
+{
+    enum { CLIENTS = 4 };
+    const char *address = fresh_shm();
+    struct made silent = {RIGHT};
+    ipcio_server *server;
+    ipcio_conn *conn;
+    struct raw raw[CLIENTS];
+    struct rlimit before;
+    int served = 0;
+    (void)state;
+    silent.greeting = "";
+    OK(ipcio_listen(address, NULL, &server));
+    for (int i = 0; i < CLIENTS; i++)
+        raw_connect(&raw[i], address, &silent);
+    before = lower(RLIMIT_NOFILE, next_descriptor() + CLIENTS);
+    for (int i = 0; i < CLIENTS + 1; i++)
+        CHECK(ipcio_accept(server, 1, &conn) < 0);
+    for (int i = 0; i < CLIENTS; i++) {
+        raw_hand(raw[i].fd, GREETING, strlen(GREETING), &raw[i].memfd, 1);
+        raw_message(&raw[i], "hello");
+    }
+    for (int i = 0; i < 10 * CLIENTS && served < CLIENTS; i++) {
+        if (ipcio_accept(server, LONG_MS, &conn) != IPCIO_OK)
+            continue;
+        READS(conn, "hello");
+        ipcio_conn_free(conn);
+        served++;
+    }
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    assert_int_equal(served, CLIENTS);
+    for (int i = 0; i < CLIENTS; i++)
+        raw_close(&raw[i]);
+    ipcio_server_free(server);
+}
+
 /* The client's memory cannot be made: connecting says so, leaves nothing, and works when it can. */
 static void test_no_memory_for_a_client(void **state)
 {
@@ -1604,6 +1641,7 @@ int main(int argc, char **argv)
         TEST(test_held_message),
         TEST(test_fork),
         TEST(test_no_descriptor_for_the_memory),
+        TEST(test_silent_clients_and_few_descriptors),
         TEST(test_no_memory_for_a_client),
         TEST(test_full_folder),
         TEST(test_tight_memory_group),
