@@ -344,6 +344,17 @@ void ring_hold(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
     ring_pass(r, f);
 }
 
+/* In a stream the next message is probably as long as this one was: asks for its lines, as far as they are published. */
+static void fetch_next(const ring_reader *r, uint32_t units)
+{
+    enum { LEAST = 256 / RING_UNIT, MOST = 4096 / RING_UNIT + 1, LINE = 64 / RING_UNIT };
+    if (units < LEAST || units > MOST) return;
+    uint32_t rest = (r->size[r->segment] - r->offset) / RING_UNIT, n = there(r);
+    if (n > units) n = units;
+    if (n > rest) n = rest;
+    for (uint32_t i = 0; i < n; i += LINE) __builtin_prefetch(r->memory[r->segment] + r->offset + i * RING_UNIT);
+}
+
 bool ring_take(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
 {
     if (there(r) == 0 && (see_head(r) < 0 || there(r) == 0)) return false;
@@ -353,6 +364,7 @@ bool ring_take(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
     if (!is_whole(&h) || need > there(r) || need > (r->size[r->segment] - r->offset) / RING_UNIT) return false;
     *f = found(&h, at + RING_UNIT);
     ring_hold(r, f, copy);
+    fetch_next(r, need);
     return true;
 }
 
