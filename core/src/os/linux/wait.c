@@ -14,10 +14,15 @@
 
 #include "os/posix/common.h"
 
-#ifdef SYS_futex_time64 /* where `struct timespec` is not the system's first one */
+#ifdef SYS_futex_time64 /* the same on 32 bits */
 #undef SYS_futex
 #define SYS_futex SYS_futex_time64
 #endif
+
+/* How the system itself writes down a time, whatever `struct timespec` is. */
+typedef struct {
+    int64_t seconds, nanoseconds;
+} system_time;
 
 int os_barrier(void)
 {
@@ -68,27 +73,36 @@ void os_set_drop(os_fd set, os_fd fd)
     (void)epoll_ctl((int)set, EPOLL_CTL_DEL, (int)fd, NULL);
 }
 
+/* As epoll_wait; to the nanosecond where the system can. */
+static int wait_for_set(int set, struct epoll_event *events, int n, int64_t deadline)
+{
+#ifdef SYS_epoll_pwait2
+    struct timespec t;
+    const struct timespec *left = os__remaining(deadline, &t);
+    system_time within = {left ? left->tv_sec : 0, left ? left->tv_nsec : 0};
+    long done = syscall(SYS_epoll_pwait2, set, events, n, left ? &within : NULL, NULL, 0);
+    if (done >= 0 || errno != ENOSYS) return (int)done;
+#endif
+    for (;;) {
+        int ready = epoll_wait(set, events, n, 0);
+        if (ready != 0 || deadline == 0) return ready;
+        int st = os_poll(&(os_wait){.fd = set, .want = IPCIO_WANT_READ}, 1, deadline);
+        if (st != 0) return st == IPCIO_TIMEOUT ? 0 : -1;
+    }
+}
+
 int os_set_wait(os_fd set, void **tags, int n, int64_t deadline)
 {
     struct epoll_event events[64];
-    if (n > 64) n = 64;
-    /* epoll counts in milliseconds: first without waiting, then poll to the nanosecond on the set itself */
-    int ready = epoll_wait((int)set, events, n, 0);
-    if (ready == 0 && deadline == 0) return IPCIO_TIMEOUT;
-    if (ready == 0) {
-        int st = os_poll(&(os_wait){.fd = set, .want = IPCIO_WANT_READ}, 1, deadline);
-        if (st < 0) return st;
-        ready = epoll_wait((int)set, events, n, 0);
-    }
-    if (ready < 0) return os__status();
+    int ready = wait_for_set((int)set, events, n < 64 ? n : 64, deadline);
     for (int i = 0; i < ready; i++) tags[i] = events[i].data.ptr;
-    return ready;
+    return ready > 0 ? ready : ready == 0 ? IPCIO_TIMEOUT : os__status();
 }
 
 /* The deadline is absolute, so that the clock need not be asked. */
 int os_word_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadline)
 {
-    struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = (long)(deadline % 1000000000)};
+    const system_time until = {deadline / 1000000000, deadline % 1000000000};
     if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, deadline == INT64_MAX ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY) == 0 ||
         errno == EAGAIN)
         return 0;
