@@ -26,7 +26,9 @@ enum {
     MOMENT = 20000000,    /* within so many nanoseconds; */
     CALM = 1000,          /* and back after so many short messages that were read one by one */
     STEP = 4096,          /* bytes of a long frame that are copied and shown at once, while the reader waits; */
-    LEAP = 1 << 14,       /* of longer ones than this, these */
+    LEAP = 1 << 14,       /* of longer ones than this, these; */
+    EARLY = 1 << 16,      /* the first of more than this wakes a reader who sleeps */
+    STUCK = 256,          /* looks for more of a frame: its writer was halted in the middle */
     POVERTY = 1000000000, /* nanoseconds until memory that was refused is asked for again */
     SPUN = 32,            /* messages that were spun for since the reader slept, and it is AWAKE */
     LOOKS = 16,           /* for a message, between two for the peer's end */
@@ -418,17 +420,18 @@ static inline void pass_frame(shm_conn *c)
     passed(c);
 }
 
-/* Waits until so many bytes of the frame are here.  The writer is copying it just now, so a moment is spun; what came is
- * fetched meanwhile. */
+/* Waits until so many bytes of the frame are here.  The writer is copying it just now, so this spins as long as some come; what came
+ * is fetched meanwhile. */
 static int await(shm_conn *c, uint32_t bytes)
 {
     ring_found *f = &c->in.frame;
     uint32_t fetched = c->in.taken;
     for (int i = 0; f->here < bytes; i++) {
         const volatile uint8_t *from = f->payload;
+        if (fetched < f->here) i = 0;
         for (; fetched < f->here; fetched += 64) (void)from[fetched];
         if (ring_look_again(&c->in.ring, f) < 0) return over(c, IPCIO_PROTOCOL, rubbish);
-        if (i < 4096 || f->here >= bytes) {
+        if (i < STUCK || f->here >= bytes) {
             os_relax();
             continue;
         }
@@ -663,7 +666,8 @@ static inline bool peer_lives(shm_conn *c)
 }
 
 /* Copies a long frame bit by bit where the reader waits for it, or for the message that it is only a part of: he fetches one
- * while the next is copied.  If he sleeps, the first wakes him: that takes as long as copying a megabyte.  CLOSED */
+ * while the next is copied.  If he sleeps, the first of very many wakes him, which takes as long as copying them; not of fewer: on a
+ * busy machine he may get the very processor that copies.  CLOSED */
 static int put_payload(shm_conn *c, uint8_t *to, const uint8_t *data, uint32_t size, uint64_t length, bool awaited)
 {
     const uint32_t step = !awaited && size == length ? size : size <= LEAP ? STEP : LEAP;
@@ -673,7 +677,7 @@ static int put_payload(shm_conn *c, uint8_t *to, const uint8_t *data, uint32_t s
         copy_bytes(to + done, data + done, step, awaited);
         done += step;
         ring_show(&c->out.ring, done);
-        if (atomic_load_explicit(c->others, memory_order_relaxed) & (SLEEPS | DOZES)) st = wake_reader(c);
+        if (done == step && size > EARLY && atomic_load_explicit(c->others, memory_order_relaxed) & (SLEEPS | DOZES)) st = wake_reader(c);
     }
     if (st == 0) copy_bytes(to + done, data + done, size - done, awaited);
     return st;
