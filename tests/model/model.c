@@ -143,6 +143,7 @@ static const struct scenario {
     {"closing writer", {"(w)c", "R"}, 4, .closes = true},
     {"closing writer, dozing", {"(w)c", "R"}, 3, .dozes = true, .closes = true},
     {"closing reader, dozing", {"ww(w)", "(r)c"}, 2, .dozes = true, .closes = true},
+    {"closing beside a reader, dozing", {"R", NULL, "c", "(w)"}, 2, .dozes = true, .closes = true},
     {"killed writer, dozing", {"(w)", "R"}, 3, .dozes = true, .dies = WRITER},
     {"killed reader, dozing", {"(w)", "(r)"}, 4, .dozes = true, .dies = READER},
     {"closing while it is read", {"(w)c", "R"}, 2, {50, 80}, .ring = 16 * RING_UNIT, .closes = true},

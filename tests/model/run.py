@@ -105,8 +105,15 @@ MUTANTS = {
     "who closes does not wake who dozes": (
         "closing writer, dozing",
         "shm.c",
-        "(DOZES | STALLS))\n        os_word_wake(c->others);\n",
-        "(DOZES | STALLS))\n        (void)0;\n",
+        "    rouse(c->others);\n",
+        "",
+    ),
+    "who closes does not wake his own who dozes": ("closing beside a reader, dozing", "shm.c", "    rouse(c->mine);\n", ""),
+    "who closes wakes his own who dozes, who does not find it closed": (
+        "closing beside a reader, dozing",
+        "shm.c",
+        "    atomic_store_explicit(&c->gone, true, memory_order_seq_cst); /* who is woken finds it */\n",
+        "",
     ),
     "the socket is not emptied when there is room": (
         "reader that stops",

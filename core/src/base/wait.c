@@ -91,6 +91,7 @@ int wait_inside(handle *h, int want, int64_t deadline)
     if (h->side[want].dozes) {
         int st = h->kind->doze(h, want, deadline_earlier(from + DOZE_MOST, deadline));
         if (st == 0) wait_slept(h, want, os_now() - from);
+        if (st == IPCIO_INTERRUPTED) h->side[want].dozes = false; /* or signals could keep it from hearing of a death */
         if (st == 0 || st == IPCIO_INTERRUPTED) return st;
     }
     if (h->kind->settle && h->kind->settle(h, want)) return 0;

@@ -245,12 +245,19 @@ static IPCIO_RARE int closed(shm_conn *c)
     return ipcio__fail(IPCIO_CLOSED, "%s: the peer has closed the connection", c->conn.base.text);
 }
 
+/* Wakes who sleeps on this word. */
+static void rouse(_Atomic uint32_t *word)
+{
+    const uint32_t doze = DOZES | STALLS;
+    if (word && atomic_fetch_and_explicit(word, ~doze, memory_order_seq_cst) & doze) os_word_wake(word);
+}
+
 /* Ends both directions for both sides, and wakes who sleeps. */
 static void hang_up(shm_conn *c)
 {
-    if (c->others && atomic_fetch_and_explicit(c->others, ~(uint32_t)(DOZES | STALLS), memory_order_seq_cst) & (DOZES | STALLS))
-        os_word_wake(c->others);
-    if (c->mine && atomic_load_explicit(c->mine, memory_order_relaxed) & (DOZES | STALLS)) os_word_wake(c->mine);
+    atomic_store_explicit(&c->gone, true, memory_order_seq_cst); /* who is woken finds it */
+    rouse(c->others);
+    rouse(c->mine);
     os_shutdown(c->fd);
 }
 
@@ -267,7 +274,6 @@ static IPCIO_RARE int wake_reader(shm_conn *c)
     for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
         st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);
     if (st >= 0) return 0; /* a socket that takes no more is readable */
-    atomic_store_explicit(&c->gone, true, memory_order_release);
     hang_up(c); /* the peer reads all that was written so far */
     return closed(c);
 }
@@ -313,10 +319,7 @@ static int over(shm_conn *c, int status, const char *why)
 {
     c->in.ended = status;
     c->in.why = why;
-    if (status == IPCIO_PROTOCOL) {
-        hang_up(c);
-        atomic_store_explicit(&c->gone, true, memory_order_release);
-    }
+    if (status == IPCIO_PROTOCOL) hang_up(c);
     return ended(c);
 }
 
