@@ -28,7 +28,8 @@ enum {
     STEP = 4096,          /* bytes of a long frame that are copied and shown at once, while the reader waits; */
     LEAP = 1 << 14,       /* of longer ones than this, these; */
     EARLY = 1 << 16,      /* the first of more than this wakes a reader who sleeps */
-    STUCK = 256,          /* looks for more of a frame: its writer was halted in the middle */
+    STUCK = 256,          /* looks for more of a frame, in vain: its writer was halted in the middle; */
+    LASTING = 1 << 16,    /* or so many in all: it is slow on purpose */
     POVERTY = 1000000000, /* nanoseconds until memory that was refused is asked for again */
     SPUN = 32,            /* messages that were spun for since the reader slept, and it is AWAKE */
     LOOKS = 16,           /* for a message, between two for the peer's end */
@@ -429,12 +430,12 @@ static int await(shm_conn *c, uint32_t bytes)
 {
     ring_found *f = &c->in.frame;
     uint32_t fetched = c->in.taken;
-    for (int i = 0; f->here < bytes; i++) {
+    for (int looks = 0, vain = 0; f->here < bytes; looks++, vain++) {
         const volatile uint8_t *from = f->payload;
-        if (fetched < f->here) i = 0;
+        if (fetched < f->here) vain = 0;
         for (; fetched < f->here; fetched += 64) (void)from[fetched];
         if (ring_look_again(&c->in.ring, f) < 0) return over(c, IPCIO_PROTOCOL, rubbish);
-        if (i < STUCK || f->here >= bytes) {
+        if ((vain < STUCK && looks < LASTING) || f->here >= bytes) {
             os_relax();
             continue;
         }
