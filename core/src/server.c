@@ -52,7 +52,7 @@ static const char *give_up(handle *h, int want)
     return "no client";
 }
 
-static const handle_kind server_kind = {"server", wake, release, abandon, NULL, NULL, NULL, NULL, NULL, give_up};
+static const handle_kind server_kind = {.noun = "server", .wake = wake, .release = release, .abandon = abandon, .give_up = give_up};
 
 /* What accept waits for: a client, or the bell. */
 static int open_waiting(ipcio_server *s)

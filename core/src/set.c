@@ -38,7 +38,7 @@ static const char *give_up(handle *h, int want)
     return "nothing";
 }
 
-static const handle_kind set_kind = {"set", wake, release, release, NULL, NULL, NULL, NULL, NULL, give_up};
+static const handle_kind set_kind = {.noun = "set", .wake = wake, .release = release, .abandon = release, .give_up = give_up};
 
 int ipcio_set_new(ipcio_set **set)
 {

@@ -441,7 +441,8 @@ static void test_wrong_frames(void **state)
         {"a turn to a larger segment than there is", {{0, RING_TURN, LARGE + RING_UNIT}}, 1},
         {"a turn to a segment that ends within a unit", {{0, RING_TURN, LARGE - 1}}, 1},
         {"a turn to another segment behind the head", {{0, RING_TURN, 0}}, 1},
-        {"turns without end", {{0, RING_TURN, LARGE}}, COUNT_MASK},
+        {"turns without end", {{0, RING_TURN, 0}}, COUNT_MASK},
+        {"a turn to an empty segment, and much is said to be there", {{0, RING_TURN, LARGE}}, COUNT_MASK},
     };
     (void)state;
     for (size_t i = 0; i < COUNT(wrong); i++) {

@@ -74,21 +74,29 @@ MUTANTS = {
     "the sleeper's flag is cleared after the bell": (
         "stream",
         "shm.c",
-        "uint32_t state = atomic_fetch_and_explicit(c->others, ~(uint32_t)(SLEEPS | DOZES), memory_order_relaxed);\n"
-        "    if (state & DOZES) os_word_wake(c->others);\n"
-        "    if (!(state & SLEEPS)) return 0;\n"
+        "if (!(rouse(c->others, SLEEPS | DOZES) & SLEEPS)) return 0;\n"
         "    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)\n"
         "        st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);\n",
         "st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);\n"
         "    atomic_fetch_and_explicit(c->others, ~(uint32_t)SLEEPS, memory_order_relaxed);\n",
     ),
-    "who dozes is not woken": ("stream, dozing", "shm.c", "    if (state & DOZES) os_word_wake(c->others);\n", ""),
-    "a writer who dozes is not woken": ("stream, dozing", "shm.c", "    if (state & STALLS) os_word_wake(c->others);\n", ""),
+    "who dozes is not woken": (
+        "stream, dozing",
+        "shm.c",
+        "rouse(c->others, SLEEPS | DOZES) & SLEEPS",
+        "atomic_fetch_and_explicit(c->others, ~(uint32_t)(SLEEPS | DOZES), memory_order_seq_cst) & SLEEPS",
+    ),
+    "a writer who dozes is not woken": (
+        "stream, dozing",
+        "shm.c",
+        "rouse(c->others, WAITS | STALLS) & WAITS",
+        "atomic_fetch_and_explicit(c->others, ~(uint32_t)(WAITS | STALLS), memory_order_seq_cst) & WAITS",
+    ),
     "who dozes is woken, but his word stays": (
         "stream, dozing",
         "shm.c",
-        "atomic_fetch_and_explicit(c->others, ~(uint32_t)(SLEEPS | DOZES), memory_order_relaxed);\n",
-        "atomic_load_explicit(c->others, memory_order_relaxed);\n",
+        "atomic_fetch_and_explicit(word, ~bits, memory_order_seq_cst);\n",
+        "atomic_load_explicit(word, memory_order_seq_cst);\n",
     ),
     "who dozes does not look again": (
         "stream, dozing",
@@ -105,10 +113,10 @@ MUTANTS = {
     "who closes does not wake who dozes": (
         "closing writer, dozing",
         "shm.c",
-        "    rouse(c->others);\n",
+        "    if (c->others) (void)rouse(c->others, DOZES | STALLS);\n",
         "",
     ),
-    "who closes does not wake his own who dozes": ("closing beside a reader, dozing", "shm.c", "    rouse(c->mine);\n", ""),
+    "who closes does not wake his own who dozes": ("closing beside a reader, dozing", "shm.c", "    if (c->mine) (void)rouse(c->mine, DOZES | STALLS);\n", ""),
     "who closes wakes his own who dozes, who does not find it closed": (
         "closing beside a reader, dozing",
         "shm.c",
@@ -118,8 +126,8 @@ MUTANTS = {
     "the socket is not emptied when there is room": (
         "reader that stops",
         "shm.c",
-        "    if (state & WAITS) drain(c);\n",
-        "",
+        "if (rouse(c->others, WAITS | STALLS) & WAITS) drain(c);",
+        "(void)rouse(c->others, WAITS | STALLS);",
     ),
     "room is kept back when the ring is empty": (
         "room for a long message",

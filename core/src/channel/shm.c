@@ -246,19 +246,20 @@ static IPCIO_RARE int closed(shm_conn *c)
     return ipcio__fail(IPCIO_CLOSED, "%s: the peer has closed the connection", c->conn.base.text);
 }
 
-/* Wakes who sleeps on this word. */
-static void rouse(_Atomic uint32_t *word)
+/* Takes these bits from a side's word, and wakes who sleeps on it.  What the word was: it says who sleeps on the socket. */
+static uint32_t rouse(_Atomic uint32_t *word, uint32_t bits)
 {
-    const uint32_t doze = DOZES | STALLS;
-    if (word && atomic_fetch_and_explicit(word, ~doze, memory_order_seq_cst) & doze) os_word_wake(word);
+    uint32_t state = atomic_fetch_and_explicit(word, ~bits, memory_order_seq_cst);
+    if (state & bits & (DOZES | STALLS)) os_word_wake(word);
+    return state;
 }
 
 /* Ends both directions for both sides, and wakes who sleeps. */
 static void hang_up(shm_conn *c)
 {
     atomic_store_explicit(&c->gone, true, memory_order_seq_cst); /* who is woken finds it */
-    rouse(c->others);
-    rouse(c->mine);
+    if (c->others) (void)rouse(c->others, DOZES | STALLS);
+    if (c->mine) (void)rouse(c->mine, DOZES | STALLS);
     os_shutdown(c->fd);
 }
 
@@ -269,9 +270,7 @@ static IPCIO_RARE int wake_reader(shm_conn *c)
     static const char bell[1];
     size_t sent;
     int st = IPCIO_SYSTEM;
-    uint32_t state = atomic_fetch_and_explicit(c->others, ~(uint32_t)(SLEEPS | DOZES), memory_order_relaxed);
-    if (state & DOZES) os_word_wake(c->others);
-    if (!(state & SLEEPS)) return 0;
+    if (!(rouse(c->others, SLEEPS | DOZES) & SLEEPS)) return 0;
     for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
         st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);
     if (st >= 0) return 0; /* a socket that takes no more is readable */
@@ -304,9 +303,7 @@ static inline int send_frame(shm_conn *c, uint32_t size)
 static IPCIO_RARE void tell_room(shm_conn *c)
 {
     if (!(atomic_load_explicit(c->others, memory_order_seq_cst) & (WAITS | STALLS))) return;
-    uint32_t state = atomic_fetch_and_explicit(c->others, ~(uint32_t)(WAITS | STALLS), memory_order_relaxed);
-    if (state & STALLS) os_word_wake(c->others);
-    if (state & WAITS) drain(c);
+    if (rouse(c->others, WAITS | STALLS) & WAITS) drain(c);
 }
 
 /* ------------------------------------------------------------------------------------------ reading */
@@ -914,14 +911,19 @@ static int shm_accept(ipcio_server *s, ipcio_conn *base)
     return 0;
 }
 
+static void free_place(shm_conn *c)
+{
+    os_close(c->place);
+    c->place = OS_NONE;
+}
+
 /* The greeting, and the memory that comes with it.  They stay in the socket, should there be no descriptor left all the same. */
 static int peek_greeting(shm_conn *c, char greeting[sizeof magic], size_t *got)
 {
     if (c->memory != OS_NONE) return 0;
     int st = os_peek_file(c->fd, &(os_piece){greeting, sizeof magic}, got, &c->memory);
     if (st != IPCIO_SYSTEM || c->place == OS_NONE) return st;
-    os_close(c->place);
-    c->place = OS_NONE;
+    free_place(c);
     return os_peek_file(c->fd, &(os_piece){greeting, sizeof magic}, got, &c->memory);
 }
 
@@ -935,8 +937,7 @@ static int shm_greeted(ipcio_conn *base)
     size_t got = 0;
     int st = peek_greeting(c, greeting, &got);
     if (st > 0) return st;
-    os_close(c->place);
-    c->place = OS_NONE;
+    free_place(c);
     if (st == IPCIO_CLOSED || (got == 0 && os_ended(c->fd))) return over(c, IPCIO_CLOSED, "the peer has closed the connection");
     if (st == IPCIO_PROTOCOL) return over(c, st, strange);
     if (st != 0) return ipcio__fail_os(IPCIO_FULL, "%s: no descriptor for a client's memory", base->base.text);
