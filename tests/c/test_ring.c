@@ -235,7 +235,7 @@ static void wrote(const struct frame *frame)
 static bool write_again(uint32_t size)
 {
     struct frame frame = {size, RING_FIRST | RING_LAST, size, number(UINT32_MAX), number(COUNTS), rig.made};
-    uint8_t bytes[200];
+    uint8_t bytes[RING_BRIEF + RING_UNIT];
     if (size > sizeof bytes || !ring_all_seen(&rig.w, rig.seen))
         return false;
     fill(bytes, size, frame.number);
@@ -348,7 +348,7 @@ static void finish_reading(void)
 /* Random steps on rings of every sort, begun at many counts, the last before they wrap among them. */
 static void test_random(void **state)
 {
-    static const uint32_t sizes[][2] = {{RING_LEAST, 0}, {SMALL, 0}, {SMALL, LARGE}, {28672, 65536}, {1040, 2064}};
+    static const uint32_t sizes[][2] = {{RING_LEAST, 0}, {SMALL, 0}, {SMALL, LARGE}, {28672, 65536}, {RING_LEAST + RING_UNIT, 2 * RING_LEAST}};
     static const uint32_t starts[] = {0, MASK, MASK - 100, COUNTS / 2 - 10};
     uint32_t rounds = SANITIZED ? 1000 : 4000, all_moves = 0;
     (void)state;
@@ -375,7 +375,7 @@ static void test_random(void **state)
 /* A conversation stays in the same few places: of frames of one size there are two, of brief ones one. */
 static void test_conversation(void **state)
 {
-    static const uint32_t lengths[] = {0, 1, 16, 64, 100, 1000};
+    static const uint32_t lengths[] = {0, 1, 16, 64, 100, 1000, RING_BRIEF};
     (void)state;
     choose_seed();
     for (size_t i = 0; i < COUNT(lengths); i++) {
@@ -396,7 +396,7 @@ static void test_conversation(void **state)
 /* The same when the sizes change: what was written before a reply is about what the place for the next is. */
 static void test_conversation_of_many_sizes(void **state)
 {
-    enum { LONGEST = 200 };
+    enum { LONGEST = RING_BRIEF };
     uint32_t end = 0;
     (void)state;
     put_again = taken_again = 0;
@@ -472,16 +472,16 @@ static void test_held(void **state)
     for (int n = 0; n < 2000; n++) {
         open_rig(RING_LEAST, SMALL, number(COUNTS));
         for (uint32_t before = number(20); before > 0; before--) {
-            if (write_frame(number(200)) && read_frame(false))
+            if (write_frame(number(800)) && read_frame(false))
                 rig.seen = rig.r.at;
             if (chance(4))
                 (void)move_on();
         }
-        if (write_frame(1 + number(400)) && read_frame(true)) {
+        if (write_frame(1 + number(1600)) && read_frame(true)) {
             const uint8_t *held = rig.held;
             rig.seen = rig.r.at; /* it has seen all, says the reply */
             for (int k = 0; k < 20; k++) {
-                if (!write_frame(number(300)) || chance(10))
+                if (!write_frame(number(1200)) || chance(10))
                     (void)move_on();
                 CHECK(rig.held == held);
                 check_held();
@@ -655,14 +655,14 @@ static void place_reader(uint32_t segment, uint32_t offset, uint32_t at, bool ma
 /* Every boundary value in every field, from every sort of place. */
 static void test_rubbish_for_the_reader(void **state)
 {
-    static const uint32_t offsets[] = {0, 16, 512, 1024 - 16};
-    static const uint32_t heads[] = {1, 2, 3, 4, 32, 63, 64, 65, 191, 192, 193, COUNTS / 2, MASK};
-    static const uint32_t sizes[] = {0,   1,   15,   16,   17,   480,  496,   512,        992, 1008,
-                                     1009, 1024, 2032, 2033, 3056, 4096, 65536, (1u << 28) - 1};
-    static const uint32_t lengths[] = {0, 1, 2, 16, 17, 1024, 2048, 2064, 1u << 31, UINT32_MAX};
+    static const uint32_t offsets[] = {0, 16, 2048, RING_LEAST - 16};
+    static const uint32_t heads[] = {1, 2, 3, 4, 126, 127, 254, 255, 256, 764, 765, 766, COUNTS / 2, MASK};
+    static const uint32_t sizes[] = {0,    1,    15,   16,   17,   1999, RING_BRIEF, 2001,  2016, 4048,
+                                     4064, 4065, 4080, 8144, 8145, 8160, 12224,      65536, (1u << 28) - 1};
+    static const uint32_t lengths[] = {0, 1, 2, 16, 17, RING_BRIEF, RING_LEAST, 2 * RING_LEAST, 2 * RING_LEAST + 16, 1u << 31, UINT32_MAX};
     static const uint32_t epochs[] = {0, 1, 31};
     (void)state;
-    open_rig(1024, 2048, 0);
+    open_rig(RING_LEAST, 2 * RING_LEAST, 0);
     for (uint32_t place = 0; place < 2 * 2 * COUNT(offsets); place++)
         for (size_t h = 0; h < COUNT(heads); h++)
             for (size_t s = 0; s < COUNT(sizes); s++)
@@ -686,20 +686,21 @@ static void test_rubbish_for_the_reader(void **state)
 /* The same at random, on and on: what is valid by chance leads further in. */
 static void test_random_rubbish_for_the_reader(void **state)
 {
+    enum { UNITS = RING_LEAST / RING_UNIT };
     (void)state;
     choose_seed();
-    open_rig(1024, 2048, 0);
-    for (int round = 0; round < 30000; round++) {
-        place_reader(number(2), number(64) * RING_UNIT, number(COUNTS), chance(2));
+    open_rig(RING_LEAST, 2 * RING_LEAST, 0);
+    for (int round = 0; round < 10000; round++) {
+        place_reader(number(2), number(UNITS) * RING_UNIT, number(COUNTS), chance(2));
         for (uint32_t segment = 0; segment < 2; segment++)
             for (uint32_t offset = 0; offset < rig.size[segment]; offset += RING_UNIT) {
                 uint32_t kind = chance(4) ? RING_TURN : number(16), size = chance(20) ? number(1u << 28) : number(200);
-                put_header(segment, offset, (ring_frame){.size_kind = size << 4 | kind, .length = number(130) * RING_UNIT});
+                put_header(segment, offset, (ring_frame){.size_kind = size << 4 | kind, .length = number(2 * UNITS + 2) * RING_UNIT});
             }
         for (int n = 0, st = 1; n < 100 && st >= 0; n++) {
-            uint32_t near = (rig.r.at + number(64)) & MASK;
+            uint32_t near = (rig.r.at + number(UNITS)) & MASK;
             atomic_store(&rig.words->head, chance(8) ? (uint32_t)(number(UINT32_MAX)) : near | (rig.r.head & ~0u << 27));
-            st = read_hostile(chance(4) ? number(UINT32_MAX) : (near + number(64)) | (rig.r.head & ~0u << 27));
+            st = read_hostile(chance(4) ? number(UINT32_MAX) : (near + number(UNITS)) | (rig.r.head & ~0u << 27));
         }
     }
     close_rig();
@@ -709,16 +710,18 @@ static void test_random_rubbish_for_the_reader(void **state)
  * round as often as the counts allow. */
 static void test_turns_without_end(void **state)
 {
+    static const uint32_t lengths[] = {0, 16, 1024, RING_LEAST - 16, RING_LEAST, RING_LEAST + 16, 2 * RING_LEAST - 16, 2 * RING_LEAST,
+                                       2 * RING_LEAST + 16};
     (void)state;
-    open_rig(1024, 2048, 0);
-    for (uint32_t length = 0; length <= 2064; length += 16)
-        for (uint32_t offset = 0; offset < 2048; offset += RING_UNIT) {
-            for (uint32_t at = 0; at < 2048; at += RING_UNIT) {
-                if (at < 1024)
-                    put_header(0, at, (ring_frame){.size_kind = RING_TURN, .length = length});
-                put_header(1, at, (ring_frame){.size_kind = RING_TURN, .length = length});
+    open_rig(RING_LEAST, 2 * RING_LEAST, 0);
+    for (size_t l = 0; l < COUNT(lengths); l++)
+        for (uint32_t offset = 0; offset < 2 * RING_LEAST; offset += RING_UNIT) {
+            for (uint32_t at = 0; at < 2 * RING_LEAST; at += RING_UNIT) {
+                if (at < RING_LEAST)
+                    put_header(0, at, (ring_frame){.size_kind = RING_TURN, .length = lengths[l]});
+                put_header(1, at, (ring_frame){.size_kind = RING_TURN, .length = lengths[l]});
             }
-            place_reader(offset >= 1024, offset % 1024, 0, true);
+            place_reader(offset >= RING_LEAST, offset % RING_LEAST, 0, true);
             atomic_store(&rig.words->head, MASK);
             assert_int_equal(read_hostile(MASK), -1);
         }
@@ -728,14 +731,14 @@ static void test_turns_without_end(void **state)
 /* The writer reads one word of the other side's, and what it is told; nothing of it may lead him astray. */
 static void test_rubbish_for_the_writer(void **state)
 {
-    static const uint32_t steps[] = {0, 1, 2, 3, 31, 32, 63, 64, 65, COUNTS / 2, MASK - 1, MASK};
+    static const uint32_t steps[] = {0, 1, 2, 3, 127, 128, 254, 255, 256, COUNTS / 2, MASK - 1, MASK};
     uint32_t broke = 0, found = 0;
     (void)state;
     choose_seed();
     for (int round = 0; round < 20000; round++) {
-        open_rig(1024, 2048, number(COUNTS));
+        open_rig(RING_LEAST, 2 * RING_LEAST, number(COUNTS));
         for (int n = 0; n < 60; n++) {
-            uint32_t size = any_size(), near = (rig.w.word + number(70)) & MASK;
+            uint32_t size = any_size(), near = (rig.w.word + number(270)) & MASK;
             bool broken = false;
             uint8_t *to;
             rig.seen = chance(2) ? rig.w.at : rig.w.at - steps[number(COUNT(steps))];

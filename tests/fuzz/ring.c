@@ -8,7 +8,7 @@
 
 #include "channel/ring.h"
 
-enum { SMALL = 1024, LARGE = 2048 };
+enum { SMALL = RING_LEAST, LARGE = 2 * RING_LEAST };
 
 typedef struct {
     const uint8_t *at;

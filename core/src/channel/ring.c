@@ -8,6 +8,9 @@
 #define COUNT_MASK ((1u << RING_COUNT_BITS) - 1)
 #define EPOCH_ONE (2u << RING_COUNT_BITS)
 
+enum { LINE = 64, /* bytes that processors exchange at once */
+       BESIDE = LINE - 2 * RING_UNIT /* of them are payload in the line of the head */ };
+
 static uint32_t kind_of(const ring_frame *f)
 {
     return f->size_kind & ((1 << RING_KIND_BITS) - 1);
@@ -86,10 +89,9 @@ static void new_epoch(ring_writer *w, uint32_t bound)
  * a long frame: that many lines are better written where the reader's cache has lost them since the last round. */
 static void start_again(ring_writer *w, uint32_t need)
 {
-    enum { SHORT = 2048 / RING_UNIT };
     w->tail = w->last;
     w->bound = w->size[w->segment];
-    if (need <= SHORT && w->offset != 0 && w->last_offset / RING_UNIT >= need) new_epoch(w, w->last_offset);
+    if (need <= span(RING_BRIEF) && w->offset != 0 && w->last_offset / RING_UNIT >= need) new_epoch(w, w->last_offset);
 }
 
 /* Whether a frame of `need` units fits, maybe at the front; else how much may be in use for it.  One unit stays
@@ -191,7 +193,9 @@ bool ring_put_again(ring_writer *w, ring_frame header, const void *payload)
     uint32_t size = payload_of(&header), n = span(size), at = w->at;
     uint8_t *front = w->memory[0];
     if (!w->again || size > RING_BRIEF) return false;
-    copy_brief(front + RING_UNIT, payload, size);
+    /* The line of the head last: the reader takes it back as soon as any of it is written. */
+    if (size > BESIDE) copy_brief(front + RING_UNIT + BESIDE, (const uint8_t *)payload + BESIDE, size - BESIDE);
+    copy_brief(front + RING_UNIT, payload, size < BESIDE ? size : BESIDE);
     memcpy(front, &header, sizeof header);
     w->epoch = next_epoch(w);
     w->at = (at + n) & COUNT_MASK;
@@ -223,7 +227,7 @@ static int go_to(ring_reader *r, uint32_t segment)
     if (r->size[segment] == 0) return -1;
     if (!r->memory[segment]) return -2;
     r->segment = segment;
-    r->offset = r->expected = 0;
+    r->offset = 0;
     return 1;
 }
 
@@ -311,6 +315,14 @@ int ring_look_again(ring_reader *r, ring_found *f)
     return f->here < before ? -1 : 0;
 }
 
+/* From where no place depends on the size, which is still on its way: so all lines come at once. */
+static inline void copy_units(uint8_t *to, const uint8_t *from, uint32_t size)
+{
+    uint32_t i = 0;
+    for (; i + LINE <= size; i += LINE) memcpy(to + i, from + i, LINE);
+    for (; i < size; i += RING_UNIT) memcpy(to + i, from + i, RING_UNIT);
+}
+
 bool ring_take_again(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
 {
     uint32_t head = atomic_load_explicit(r->head_word, memory_order_acquire), at = head & COUNT_MASK;
@@ -318,14 +330,12 @@ bool ring_take_again(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
     ring_frame h = read_header(r->memory[0]);
     uint32_t size = payload_of(&h);
     if (size > RING_BRIEF || !is_whole(&h) || between(r->at, at) != span(size)) return false;
-    /* From where no place depends on the size, which is still on its way: so both lines come at once. */
-    for (uint32_t i = 0; i < size; i += RING_UNIT) memcpy(copy + i, r->memory[0] + RING_UNIT + i, RING_UNIT);
+    copy_units(copy, r->memory[0] + RING_UNIT, size);
     *f = found(&h, copy);
     r->head = head;
     r->segment = 0;
     r->at = at;
     r->offset = span(size) * RING_UNIT;
-    r->expected = r->size[0];
     return true;
 }
 
@@ -334,7 +344,6 @@ void ring_pass(ring_reader *r, const ring_found *f)
     uint32_t n = span(f->size), end = r->offset + n * RING_UNIT;
     if (end == r->size[r->segment]) end = 0;
     r->at = (r->at + n) & COUNT_MASK;
-    r->expected = r->offset == 0 ? end : 0;
     r->offset = end;
 }
 
@@ -347,12 +356,12 @@ void ring_hold(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
 /* In a stream the next message is probably as long as this one was: asks for its lines, as far as they are published. */
 static void fetch_next(const ring_reader *r, uint32_t units)
 {
-    enum { LEAST = 256 / RING_UNIT, MOST = 4096 / RING_UNIT + 1, LINE = 64 / RING_UNIT };
+    enum { LEAST = 256 / RING_UNIT, MOST = 4096 / RING_UNIT + 1 };
     if (units < LEAST || units > MOST) return;
     uint32_t rest = (r->size[r->segment] - r->offset) / RING_UNIT, n = there(r);
     if (n > units) n = units;
     if (n > rest) n = rest;
-    for (uint32_t i = 0; i < n; i += LINE) __builtin_prefetch(r->memory[r->segment] + r->offset + i * RING_UNIT);
+    for (uint32_t i = 0; i < n; i += LINE / RING_UNIT) __builtin_prefetch(r->memory[r->segment] + r->offset + i * RING_UNIT);
 }
 
 bool ring_take(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])

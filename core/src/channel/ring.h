@@ -5,9 +5,8 @@
  * A frame is a header and its payload, in one piece, and starts on 16 bytes.  Both sides count the 16-byte units that
  * were ever written; `head` says up to where frames are published, `tail` up to where their room is free again.  Where
  * a count lies in the ring each side knows by having followed it.  The ring starts again at its front, with the next
- * epoch, when the writer knows that the reader has seen all of it: so a conversation stays in the same few cache lines.
- * `head` lies just before that front, and a reader copies what is brief and lies there: so a brief message is one or two
- * lines, always the same.  A frame may also say that the next one lies in the other, larger segment: so a ring grows. */
+ * epoch, when the writer knows that the reader has seen all of it; and a reader copies what is brief and lies there: so a
+ * conversation stays in the same few cache lines.  `head` lies just before them: a message of 32 bytes is one line.  A frame may also say that the next one lies in the other, larger segment: so a ring grows. */
 #ifndef IPCIO_RING_H
 #define IPCIO_RING_H
 
@@ -18,12 +17,12 @@
 
 enum {
     RING_UNIT = 16,
-    RING_LEAST = 1024,   /* bytes of a segment, a multiple of RING_UNIT */
+    RING_LEAST = 4096 - RING_UNIT, /* bytes of a segment, a multiple of RING_UNIT */
     RING_MOST = 1 << 28,
     RING_SEGMENTS = 2,
     RING_COUNT_BITS = 26,
     RING_KIND_BITS = 4,
-    RING_BRIEF = 96, /* bytes of payload that fit into two cache lines with the head and their header */
+    RING_BRIEF = 2000, /* bytes of payload for which every ring has room */
 };
 
 enum { /* kinds of frames, bits */
@@ -80,7 +79,6 @@ typedef struct {
     uint32_t at, offset; /* the next frame */
     uint32_t head;       /* place as last seen, whose epoch is this one */
     uint32_t told;       /* tail as last published */
-    uint32_t expected;   /* offset where the writer begins again if this is a conversation of what is not brief */
 } ring_reader;
 
 /* ---- writing */
@@ -164,14 +162,6 @@ static inline bool ring_arrived(const ring_reader *r)
 static inline uint32_t ring_published(const ring_reader *r)
 {
     return (atomic_load_explicit(r->head_word, memory_order_relaxed) - r->at) & ((1u << RING_COUNT_BITS) - 1);
-}
-
-/* Asks for the cache lines where the next frame of a conversation will lie: so they come together with the head's, and not
- * after it.  Not where it is brief: its lines would be taken from the writer while he writes them. */
-static inline void ring_fetch(const ring_reader *r)
-{
-    const volatile uint8_t *line = r->memory[r->segment] + r->expected;
-    if (r->expected + 128 <= r->size[r->segment]) (void)line[0], (void)line[64];
 }
 
 /* Goes on behind the frame that was found.  It still holds its room. */

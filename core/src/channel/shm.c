@@ -20,8 +20,7 @@ enum {
     LARGE = (4 << 20) + PAGE, /* what it grows to: so many messages of a power of two, and their headers; */
     CACHED = (1 << 20) + PAGE, /* of which it uses no more for messages that are not long */
     CACHE = 2 << 20,      /* where second-level caches hold at least so much */
-    GROW = 16,            /* when it was full, or given a frame of more than */
-    WIDE = 2000,          /* bytes, which every ring has room for, so many times, */
+    GROW = 16,            /* when it was full, or given a frame that is not brief, so many times, */
     RAPID = 4096,         /* or so many messages between two looks for their reader's end, */
     MOMENT = 20000000,    /* within so many nanoseconds; */
     CALM = 1000,          /* and back after so many short messages that were read one by one */
@@ -211,7 +210,7 @@ static int take_memory(shm_conn *c)
     control told;
     memcpy(&told, at, sizeof told);
     os_memory_unmap(at, PAGE);
-    if (memcmp(told.magic, magic, sizeof magic) != 0 || told.small < RING_LEAST || told.small > RING_MOST ||
+    if (memcmp(told.magic, magic, sizeof magic) != 0 || told.small < PAGE || told.small > RING_MOST ||
         told.large > RING_MOST || (told.large && told.large <= told.small) || told.small % PAGE || told.large % PAGE || told.limit == 0 ||
         size != large_at(2, told.small, told.large))
         return over(c, IPCIO_PROTOCOL, other);
@@ -497,7 +496,6 @@ static void shm_end(ipcio_conn *base)
 static inline bool spin(shm_conn *c, int looks)
 {
     for (; looks > 0; looks--) {
-        ring_fetch(&c->in.ring);
         if (ring_arrived(&c->in.ring)) {
             awake(c);
             return true;
@@ -692,7 +690,7 @@ static inline int find_room(shm_conn *c, uint32_t size, uint64_t length, uint8_t
     bool broken = false;
     *awaited = ring_all_seen(w, theirs);
     if (*awaited && (w->segment == 1 || c->out.left)) shrink(c, size, theirs);
-    if (size > WIDE && short_of_room(c)) (void)grow(c, length);
+    if (size > RING_BRIEF && short_of_room(c)) (void)grow(c, length);
     while (!(*to = ring_reserve(w, size, theirs, &broken)) && !broken) {
         if (short_of_room(c) && grow(c, length)) continue;
         if (peer_ended(c)) return closed(c);
@@ -790,7 +788,7 @@ static __attribute__((flatten)) int shm_put(ipcio_conn *base, const message *m, 
     ring_writer *w = &c->out.ring;
     uint32_t size = (uint32_t)m->length, theirs = atomic_load_explicit(&c->theirs, memory_order_acquire);
     bool broken, awaited = ring_all_seen(w, theirs);
-    if (m->length > WIDE || (awaited && (w->segment == 1 || c->out.left))) return IPCIO_WANT_WRITE; /* may shrink */
+    if (m->length > RING_BRIEF || (awaited && (w->segment == 1 || c->out.left))) return IPCIO_WANT_WRITE; /* may shrink */
     ring_frame h = frame_header(c, m, size, RING_WHOLE);
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
     if (awaited && !atomic_load_explicit(&c->gone, memory_order_acquire) && ring_put_again(w, h, data)) {
