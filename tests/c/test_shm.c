@@ -1273,7 +1273,7 @@ static void test_held_message(void **state)
 /* What the child sees of a message that lies in the shared memory: zeros, in this and in a larger segment. */
 static void test_fork(void **state)
 {
-    unsigned char message[200]; /* what is brief is copied */
+    unsigned char message[RING_BRIEF + 1]; /* what is brief is copied */
     struct pair pair;
     const void *data;
     size_t size;
