@@ -315,14 +315,6 @@ int ring_look_again(ring_reader *r, ring_found *f)
     return f->here < before ? -1 : 0;
 }
 
-/* From where no place depends on the size, which is still on its way: so all lines come at once. */
-static inline void copy_units(uint8_t *to, const uint8_t *from, uint32_t size)
-{
-    uint32_t i = 0;
-    for (; i + LINE <= size; i += LINE) memcpy(to + i, from + i, LINE);
-    for (; i < size; i += RING_UNIT) memcpy(to + i, from + i, RING_UNIT);
-}
-
 bool ring_take_again(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
 {
     uint32_t head = atomic_load_explicit(r->head_word, memory_order_acquire), at = head & COUNT_MASK;
@@ -330,7 +322,8 @@ bool ring_take_again(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
     ring_frame h = read_header(r->memory[0]);
     uint32_t size = payload_of(&h);
     if (size > RING_BRIEF || !is_whole(&h) || between(r->at, at) != span(size)) return false;
-    copy_units(copy, r->memory[0] + RING_UNIT, size);
+    /* From where no place depends on the size, which is still on its way: so all lines come at once. */
+    for (uint32_t i = 0; i < size; i += RING_UNIT) memcpy(copy + i, r->memory[0] + RING_UNIT + i, RING_UNIT);
     *f = found(&h, copy);
     r->head = head;
     r->segment = 0;
