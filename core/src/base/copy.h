@@ -24,14 +24,13 @@ static inline void copy_bytes(void *to, const void *from, size_t n, bool claim)
 /* The same for a few bytes, in order and without a call: the other side waits for just these. */
 static inline void copy_brief(void *to, const void *from, size_t n)
 {
-    enum { STEP = 16, MANY = 64 };
+    enum { STEP = 16 };
     uint8_t *t = to;
     const uint8_t *f = from;
     if (n < STEP) {
         if (n) memcpy(t, f, n);
         return;
     }
-    for (; n > MANY; t += MANY, f += MANY, n -= MANY) memcpy(t, f, MANY);
     for (; n > STEP; t += STEP, f += STEP, n -= STEP) memcpy(t, f, STEP);
     memcpy(t - (STEP - n), f - (STEP - n), STEP);
 }
