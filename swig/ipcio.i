@@ -72,12 +72,17 @@ static int wait_for(ipcio_caller *caller, void *handle, int want, int64_t deadli
 #define LOOK (timeout == 0 ? 0 : IPCIO_SPIN) /* in a conversation the answer comes sooner than waiting for it has begun */
 #define REPEAT(st, call, handle)                                                                               \
     do {                                                                                                       \
-        st = (call);                                                                                           \
+        TRY(st, call, handle);                                                                                 \
         if (st > 0) {                                                                                          \
             int64_t deadline = ipcio_deadline(timeout);                                                        \
             while (st > 0 && (st = wait_for(caller, handle, st, deadline, timeout)) == 0)                      \
-                st = (call);                                                                                   \
+                TRY(st, call, handle);                                                                         \
         }                                                                                                      \
+    } while (0)
+#define TRY(st, call, handle)                                                                                  \
+    do {                                                                                                       \
+        if (ipcio_blocks(handle)) IPCIO_BLOCKING(st = (call));                                                 \
+        else st = (call);                                                                                      \
     } while (0)
 %}
 

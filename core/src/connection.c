@@ -194,6 +194,7 @@ int connection_new(const transport *t, const char *text, ipcio_conn **conn)
     ipcio_conn *c = calloc(1, t->conn_size);
     if (!c) return ipcio__fail(IPCIO_NOMEMORY, "%s: no memory for a connection", text);
     c->transport = t;
+    c->base.blocks = t->blocks;
     c->in.epoll = c->in.bell = c->in.timer = OS_NONE;
     for (int side = 0; side < 3; side++) c->base.side[side].fd = OS_NONE;
     *conn = c;

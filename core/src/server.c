@@ -95,6 +95,7 @@ int ipcio_listen(const char *text, const char *opts, ipcio_server **server)
         st = ipcio__fail(IPCIO_NOMEMORY, "%s: no memory for a server", a.text);
     if (st == 0) {
         s->transport = t;
+        s->base.blocks = t->blocks;
         s->address = a;
         s->options = o;
         s->listener = s->epoll = s->bell = s->watch = OS_NONE;

@@ -62,7 +62,7 @@ static const char *connection_in(const char *path)
     DIR *dir = opendir(path);
     CHECK(dir != NULL);
     for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
-        if (strlen(entry->d_name) == FILE_NAME_SIZE - 1)
+        if (strlen(entry->d_name) == FILE_NAME_SIZE - 1 && entry->d_name[sizeof FILE_PREFIX - 1] == 'c')
             found = text_of("%s/%s", path, entry->d_name);
     closedir(dir);
     CHECK(found != NULL);
@@ -793,13 +793,15 @@ static void test_a_client_elsewhere(void **state)
     OK(ipcio_connect(address_of(other), NULL, LONG_MS, &conn));
     WRITES(conn, "hello");
     const char *from = connection_in(other), *connection = text_of("%s/%s", path, strrchr(from, '/') + 1);
-    const char *waiting = strdup(connection);
+    char *waiting = strdup(connection);
     file_record r = elsewhere(number_path(from, 'c', 0), 2);
-    CHECK(mkdir(waiting, 0700) == 0);
-    put_file(text_of("%s/client", waiting), "", 0);
-    put_file(number_path(waiting, 'c', 0), &r, sizeof r);
+    CHECK(mkdir(connection, 0700) == 0);
+    put_file(text_of("%s/client", connection), "", 0);
+    put_file(number_path(connection, 'c', 0), &r, sizeof r);
     for (unsigned i = 1; i <= FIRST; i++)
-        CHECK(rename(number_path(from, 'c', i), number_path(waiting, 'c', i)) == 0);
+        CHECK(rename(number_path(from, 'c', i), number_path(connection, 'c', i)) == 0);
+    strrchr(waiting, '/')[sizeof FILE_PREFIX] = 'w';
+    put_file(waiting, "", 0);
     ipcio_conn_free(conn);
     ipcio_server_free(server);
 
@@ -807,9 +809,9 @@ static void test_a_client_elsewhere(void **state)
     OK(ipcio_listen(address_of(path), "keepalive=1", &pair.server)); /* what is not there is no dead one's */
     OK(ipcio_accept(pair.server, LONG_MS, &pair.peer));
     READS(pair.peer, "hello");
+    CHECK(access(waiting, F_OK) != 0);
     ipcio_peer peer;
     FAILS(UNSUPPORTED, ipcio_conn_peer(pair.peer, &peer));
-    connection = connection_in(path);
     int st = IPCIO_TIMEOUT;
     int64_t begun = now_ms(), touched = begun;
     while (st == IPCIO_TIMEOUT && now_ms() - begun < 3 * LEASE_MS / 2) {
@@ -822,7 +824,7 @@ static void test_a_client_elsewhere(void **state)
     FAILS(CLOSED, ipcio_read(pair.peer, LONG_MS, &data, &size)); /* it is not heard of any more */
     free_pair(&pair);
     assert_int_equal(count_connections(path), 0);
-    free((void *)(uintptr_t)waiting);
+    free(waiting);
 }
 
 int main(int argc, char **argv)

@@ -71,6 +71,7 @@ struct handle {
         bool dozes;        /* it slept so briefly that dozing does for the next time */
     } side[3];         /* indexed by IPCIO_WANT_... */
 
+    bool blocks;  /* any call may take long in the system, as ipcio_blocks says */
     int64_t look; /* ask again at least this often, nanoseconds, for what the system does not tell of; 0: it tells all */
 
     struct ipcio_set *set; /* the set it is in, */

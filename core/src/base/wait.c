@@ -112,6 +112,12 @@ int ipcio_wait(void *opaque, int want, int64_t deadline)
     return st;
 }
 
+int ipcio_blocks(const void *opaque)
+{
+    const handle *h = opaque;
+    return !h || h->blocks;
+}
+
 int ipcio_fileno(void *opaque)
 {
     handle *h = opaque;

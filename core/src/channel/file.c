@@ -108,16 +108,19 @@ static bool hexadecimal(const char *text, size_t n)
     return strlen(text) == n && strspn(text, "0123456789abcdef") == n;
 }
 
-static bool is_connection(const char *name)
+/* Of a connection's folder, and of the file that says that it waits to be found. */
+enum { CONNECTION = 'c', WAITING = 'w' };
+
+static bool is_name(const char *name, char kind)
 {
     size_t n = strlen(FILE_PREFIX);
-    return strncmp(name, FILE_PREFIX, n) == 0 && (name[n] == 'c' || name[n] == 'w') && hexadecimal(name + n + 1, FILE_KEY);
+    return strncmp(name, FILE_PREFIX, n) == 0 && name[n] == kind && hexadecimal(name + n + 1, FILE_KEY);
 }
 
-/* The letter that says whether the connection waits to be found. */
-static void set_waiting(char name[FILE_NAME_SIZE], bool waits)
+static void rename_as(char to[FILE_NAME_SIZE], const char *name, char kind)
 {
-    name[strlen(FILE_PREFIX)] = waits ? 'w' : 'c';
+    memcpy(to, name, FILE_NAME_SIZE);
+    to[strlen(FILE_PREFIX)] = kind;
 }
 
 static void number_name(char name[FILE_NUMBER + 2], int side, uint64_t number)
@@ -189,6 +192,9 @@ static void remove_own(const char *name, void *folder)
 /* Removes a connection's folder, but no file that ipcio did not make.  Those whose locks are held last. */
 static void remove_connection(os_fd top, os_fd folder, const char *name)
 {
+    char waiting[FILE_NAME_SIZE];
+    rename_as(waiting, name, WAITING);
+    (void)os_folder_unlink(top, waiting);
     (void)os_folder_list(folder, remove_own, &folder);
     for (int side = CLIENT; side <= SERVER; side++) (void)os_folder_unlink(folder, life_name[side]);
     (void)os_folder_remove(top, name);
@@ -206,7 +212,7 @@ static void sweep_one(const char *name, void *context)
     const struct sweep *s = context;
     os_fd folder, life[] = {OS_NONE, OS_NONE};
     bool locked = false;
-    if (!is_connection(name) || os_folder_open(s->top, name, &folder) != 0) return;
+    if (!is_name(name, CONNECTION) || os_folder_open(s->top, name, &folder) != 0) return;
     if (!side_lives(folder, CLIENT, s->place, s->now, &locked) && !side_lives(folder, SERVER, s->place, s->now, &locked) &&
         take_life(folder, CLIENT, &life[CLIENT]) == 0 && take_life(folder, SERVER, &life[SERVER]) == 0)
         remove_connection(s->top, folder, name);
@@ -298,14 +304,20 @@ static void drain(file_conn *c)
     if (st == IPCIO_CLOSED) lose(c);
 }
 
-/* 0, CLOSED, or why the bell cannot be rung; one whose peer has not heard it yet rings already. */
+/* 0, CLOSED.  One whose peer has not heard it yet rings already; one that cannot be rung is ended, which is heard.  What the
+ * bell was for is not taken back: the peer may be reading it. */
 static int ring(file_conn *c)
 {
+    enum { ATTEMPTS = 100 };
     static const char byte[1];
     size_t sent;
-    int st = c->bell ? os_send(c->stream.fd, &(os_piece){(void *)(uintptr_t)byte, 1}, 1, &sent) : 0;
-    if (st == IPCIO_CLOSED) lose(c);
-    return st < 0 ? st : 0;
+    int st = c->bell ? IPCIO_SYSTEM : 0;
+    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
+        st = os_send(c->stream.fd, &(os_piece){(void *)(uintptr_t)byte, 1}, 1, &sent);
+    if (st >= 0) return 0;
+    lose(c);
+    os_shutdown(c->stream.fd);
+    return IPCIO_CLOSED;
 }
 
 /* Tells the peer that nothing more comes, and wakes this side's threads. */
@@ -497,13 +509,8 @@ static int put_file(file_conn *c, const os_piece *pieces, int n, size_t *sent)
     memcpy(b->bytes, &h, sizeof h);
     number_name(name, c->me, h.number);
     st = os_folder_put(c->fd[FOLDER], draft_name[c->me], name, b->bytes, b->tail, c->stream.conn.options.durable);
+    if (st == 0) st = ring(c);
     if (st != 0) return st;
-    st = ring(c);
-    /* Where it fails the file is taken back, unless the peer has found it all the same. */
-    if (st != 0 && os_folder_rename(c->fd[FOLDER], name, draft_name[c->me]) == 0) {
-        (void)os_folder_unlink(c->fd[FOLDER], draft_name[c->me]);
-        return st;
-    }
     c->out.number++;
     c->out.files++;
     c->out.bytes += size;
@@ -630,8 +637,6 @@ static void remove_all(file_conn *c)
     os_fd top;
     if (os_folder_open(OS_NONE, c->path, &top) == 0) {
         remove_connection(top, c->fd[FOLDER], c->name);
-        set_waiting(c->name, false); /* a server may have renamed it */
-        (void)os_folder_remove(top, c->name);
         os_close(top);
     }
     if (c->named) (void)os_folder_remove(OS_NONE, c->path);
@@ -733,9 +738,10 @@ static int make_connection(file_conn *c, os_fd top)
 /* Shows it to the server, greeting and all: before that nothing rings, behind it nothing fails. */
 static int show_connection(file_conn *c, os_fd top)
 {
-    char was[FILE_NAME_SIZE];
+    char waiting[FILE_NAME_SIZE];
     bool bell = c->bell;
     size_t sent;
+    os_fd file;
     c->bell = false;
     int st = stream_hello(&c->stream.conn);
     c->bell = bell;
@@ -744,9 +750,9 @@ static int show_connection(file_conn *c, os_fd top)
         st = os_send(c->stream.fd, &(os_piece){c->name, FILE_NAME_SIZE}, 1, &sent);
         return st == IPCIO_CLOSED ? 0 : st; /* who has gone already: reading tells */
     }
-    memcpy(was, c->name, sizeof was);
-    set_waiting(c->name, true);
-    return os_folder_rename(top, was, c->name);
+    rename_as(waiting, c->name, WAITING);
+    if ((st = os_folder_file(top, waiting, true, &file)) == 0) os_close(file);
+    return st;
 }
 
 static int enter(file_conn *c, os_fd top)
@@ -992,8 +998,7 @@ static int join(const file_server *s, file_conn *c)
 static void keep_next(const char *name, void *context)
 {
     file_server *s = context;
-    if (is_connection(name) && name[strlen(FILE_PREFIX)] == 'w' && strcmp(name, s->passed) > 0 &&
-        (!s->found[0] || strcmp(name, s->found) < 0))
+    if (is_name(name, WAITING) && strcmp(name, s->passed) > 0 && (!s->found[0] || strcmp(name, s->found) < 0))
         memcpy(s->found, name, FILE_NAME_SIZE);
 }
 
@@ -1023,14 +1028,12 @@ static int accept_waiting(file_server *s, file_conn *c)
     }
     if (st != 0) return st;
     s->pause = 0; /* where one is there are more */
-    memcpy(c->name, s->found, FILE_NAME_SIZE);
+    rename_as(c->name, s->found, CONNECTION);
     st = join(s, c);
     if (st == IPCIO_NOMEMORY || st == IPCIO_SYSTEM) return ipcio__fail_os(st, "%s: cannot accept", s->base.base.address.text);
     memcpy(s->passed, s->found, FILE_NAME_SIZE);
-    if (st != 0) return IPCIO_WANT_READ; /* it has gone, or is somebody else's */
-    set_waiting(c->name, false);
-    (void)os_folder_rename(s->folder, s->found, c->name);
-    return 0;
+    if (st == 0 || has(s->folder, c->name) == IPCIO_MISSING) (void)os_folder_unlink(s->folder, s->found);
+    return st == 0 ? 0 : IPCIO_WANT_READ; /* it has gone, or is somebody else's */
 }
 
 static int file_accept(ipcio_server *base, ipcio_conn *conn)
@@ -1080,7 +1083,7 @@ static int file_greeted(ipcio_conn *base)
         c->introduced += got;
     }
     if (c->server) {
-        if (c->name[FILE_NAME_SIZE - 1] || !is_connection(c->name)) return not_greeted(c, IPCIO_PROTOCOL, strange);
+        if (c->name[FILE_NAME_SIZE - 1] || !is_name(c->name, CONNECTION)) return not_greeted(c, IPCIO_PROTOCOL, strange);
         int st = join(c->server, c);
         if (st == IPCIO_MISSING) return not_greeted(c, IPCIO_PROTOCOL, strange);
         if (st == IPCIO_NOMEMORY) return ipcio__fail(st, "%s: no memory for a client", base->base.text);
@@ -1101,6 +1104,7 @@ const transport transport_file = {
     .scheme = "file",
     .options = OWN_KEEPALIVE | OWN_DURABLE,
     .only_messages = true,
+    .blocks = true,
     .server_size = sizeof(file_server),
     .conn_size = sizeof(file_conn),
     .listen = file_listen,

@@ -3,7 +3,8 @@
  *     ipcio.bell, ipcio.bell.lock   the server's socket and its lock (rendezvous.h)
  *     ipcio.server                  a file_record of it, where it looks for clients that do not come by the socket
  *     ipcio.new                     it being written, and the folder's clock being read
- *     ipcio-[cw]KEY/                a connection, made by its client; w: it waits to be found by the server
+ *     ipcio-wKEY                    says that a connection waits to be found by the server; empty
+ *     ipcio-cKEY/                   the connection, made by its client
  *         client, server            whose locks the two sides hold while they live
  *         cNUMBER, sNUMBER          what the client, the server wrote: 0 is a file_record, the others are a file_head and
  *                                   the next bytes of a stream (message.c)

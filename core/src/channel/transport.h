@@ -34,6 +34,7 @@ typedef struct transport {
     uint32_t framing; /* FRAMING_...: what the option is when nobody said it */
     uint32_t options; /* OWN_...: those it has that not all have */
     bool only_messages; /* no lines and no raw bytes */
+    bool blocks;        /* as ipcio_blocks says */
     size_t server_size, conn_size; /* of its structs, which begin with ipcio_server and ipcio_conn */
 
     /* Takes s->address and listens.  Owns nothing after an error.  Makes descriptors under the process's lock.
