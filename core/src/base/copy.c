@@ -10,7 +10,7 @@ typedef uint8_t wide_anywhere __attribute__((vector_size(32), may_alias, aligned
 /* In order, which memcpy does not promise and which the processors' prefetching wants, and no store across two lines. */
 __attribute__((target("avx2,prfchw"))) static void copy_wide(uint8_t *to, const uint8_t *from, size_t n, bool claim)
 {
-    enum { STEP = 4 * sizeof(wide), AHEAD = 1024, LINE = 64 };
+    enum { STEP = 4 * sizeof(wide), AHEAD = 1024 };
     size_t first = sizeof(wide) - (uintptr_t)to % sizeof(wide);
     memcpy(to, from, sizeof(wide));
     to += first, from += first, n -= first;
@@ -19,7 +19,7 @@ __attribute__((target("avx2,prfchw"))) static void copy_wide(uint8_t *to, const 
         wide *t = (void *)to, a = f[0], b = f[1], c = f[2], d = f[3];
         if (claim && n > AHEAD) {
             __builtin_prefetch(to + AHEAD, 1);
-            __builtin_prefetch(to + AHEAD + LINE, 1);
+            __builtin_prefetch(to + AHEAD + COPY_LINE, 1);
         }
         t[0] = a, t[1] = b, t[2] = c, t[3] = d;
     }

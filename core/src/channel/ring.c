@@ -8,8 +8,7 @@
 #define COUNT_MASK ((1u << RING_COUNT_BITS) - 1)
 #define EPOCH_ONE (2u << RING_COUNT_BITS)
 
-enum { LINE = 64, /* bytes that processors exchange at once */
-       BESIDE = LINE - 2 * RING_UNIT /* of them are payload in the line of the head */ };
+enum { BESIDE = COPY_LINE - 2 * RING_UNIT }; /* bytes of payload in the line of the head */
 
 static uint32_t kind_of(const ring_frame *f)
 {
@@ -178,6 +177,15 @@ void ring_show(ring_writer *w, uint32_t bytes)
     atomic_store_explicit(w->head_word, place(w, w->at + 1 + bytes / RING_UNIT), memory_order_release);
 }
 
+/* In a stream the next message is probably as long as this one was: claims its lines, as far as they are known to be free.  Brief
+ * ones are written sooner than that. */
+static inline void claim_next(const ring_writer *w, uint32_t units)
+{
+    enum { LEAST = 1024 / RING_UNIT, MOST = 4096 / RING_UNIT + 1 };
+    if (units < LEAST || units > MOST) return;
+    copy_claim(w->memory[w->segment] + w->offset, (units < w->room ? units : w->room) * RING_UNIT);
+}
+
 void ring_commit(ring_writer *w, uint32_t payload)
 {
     uint32_t n = span(payload);
@@ -186,6 +194,7 @@ void ring_commit(ring_writer *w, uint32_t payload)
     w->last_offset = w->offset;
     w->room -= n;
     advance(w, n);
+    claim_next(w, n);
 }
 
 bool ring_put_again(ring_writer *w, ring_frame header, const void *payload)
@@ -354,7 +363,7 @@ static void fetch_next(const ring_reader *r, uint32_t units)
     uint32_t rest = (r->size[r->segment] - r->offset) / RING_UNIT, n = there(r);
     if (n > units) n = units;
     if (n > rest) n = rest;
-    for (uint32_t i = 0; i < n; i += LINE / RING_UNIT) __builtin_prefetch(r->memory[r->segment] + r->offset + i * RING_UNIT);
+    for (uint32_t i = 0; i < n; i += COPY_LINE / RING_UNIT) __builtin_prefetch(r->memory[r->segment] + r->offset + i * RING_UNIT);
 }
 
 bool ring_take(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
