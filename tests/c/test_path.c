@@ -52,6 +52,20 @@ static void test_socket_at_a_path(void **state)
     assert_int_equal(count_entries(directory), 1); /* nothing is left but $IPCIO_DIR */
 }
 
+static void test_the_folder_is_missing(void **state)
+{
+    const char *folder = fresh_path(), *address = at_path(text_of("%s/socket", folder));
+    ipcio_conn *conn;
+    (void)state;
+    FAILS(MISSING, ipcio_connect(address, NULL, 0, &conn));
+    assert_non_null(strstr(ipcio_message(), ": there is no such folder"));
+    FAILS(TIMEOUT, ipcio_connect(address, NULL, 20, &conn));
+    assert_non_null(strstr(ipcio_message(), ": there was no such folder within 0.02 s"));
+    CHECK(mkdir(folder, 0700) == 0);
+    FAILS(TIMEOUT, ipcio_connect(address, NULL, 20, &conn));
+    assert_non_null(strstr(ipcio_message(), ": nobody served the name within 0.02 s"));
+}
+
 /* docs/design/lessons.md 12 (libuv#244). */
 static void test_long_path(void **state)
 {
@@ -349,13 +363,12 @@ int main(int argc, char **argv)
                                         {NULL, NULL}};
     const struct CMUnitTest tests[] = {
         TEST(test_socket_at_a_path),       TEST(test_long_path),
-        TEST(test_long_file_name),         TEST(test_long_ipcio_dir),
-        TEST(test_untrusted_ipcio_dir),    TEST(test_foreign_files_stay),
-        TEST(test_foreign_lock_file_stays),
+        TEST(test_the_folder_is_missing),  TEST(test_long_file_name),
+        TEST(test_long_ipcio_dir),         TEST(test_untrusted_ipcio_dir),
+        TEST(test_foreign_files_stay),     TEST(test_foreign_lock_file_stays),
         TEST(test_stale_socket_at_a_path), TEST(test_replaced_while_serving),
-        TEST(test_removed_while_serving),
-        TEST(test_other_users_are_kept_out), TEST(test_opened_to_others),
-        TEST(test_files_are_this_users),
+        TEST(test_removed_while_serving),  TEST(test_other_users_are_kept_out),
+        TEST(test_opened_to_others),       TEST(test_files_are_this_users),
     };
     RUN(argc, argv, roles, tests);
 }

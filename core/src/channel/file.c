@@ -806,11 +806,7 @@ static int file_connect(ipcio_conn *base)
         base->base.side[IPCIO_WANT_READ].fd = OS_NONE;
         *pause = MILLISECOND;
     }
-    os_identity top;
-    bool gone = st == IPCIO_MISSING && base->address.path && os_identify(base->address.name, &top) == IPCIO_MISSING;
-    base->missing = gone ? "there was no such folder" : NULL;
-    if (gone) return ipcio__fail(st, "%s: there is no such folder", base->address.text);
-    if (st == IPCIO_MISSING) return ipcio__fail(st, "%s: nobody serves the name", base->address.text);
+    if (st == IPCIO_MISSING) return rendezvous_nobody(base, path);
     return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot connect", base->address.text);
 }
 

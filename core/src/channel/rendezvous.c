@@ -260,6 +260,22 @@ static void wait_for_server(ipcio_conn *c, rendezvous *r, char path[PATH_SIZE])
     c->base.side[IPCIO_WANT_READ].want = IPCIO_WANT_READ;
 }
 
+int rendezvous_nobody(ipcio_conn *c, const char *path)
+{
+    char folder[PATH_SIZE];
+    os_identity there;
+    bool gone = false;
+    if (c->address.path) {
+        size_t n = (size_t)(strrchr(path, '/') - path) + 1;
+        memcpy(folder, path, n);
+        folder[n] = 0;
+        gone = os_identify(folder, &there) == IPCIO_MISSING;
+    }
+    c->missing = gone ? "there was no such folder" : NULL;
+    if (gone) return ipcio__fail(IPCIO_MISSING, "%s: there is no such folder", c->address.text);
+    return ipcio__fail(IPCIO_MISSING, "%s: nobody serves the name", c->address.text);
+}
+
 int rendezvous_connect_at(ipcio_conn *c, rendezvous *r, char path[PATH_SIZE], int (*reach)(const char *path, os_fd *fd),
                           void (*made)(ipcio_conn *c, os_fd fd))
 {
@@ -269,7 +285,7 @@ int rendezvous_connect_at(ipcio_conn *c, rendezvous *r, char path[PATH_SIZE], in
     if (st == 0) made(c, fd);
     process_unlock();
     if (st == IPCIO_MISSING || st > 0) wait_for_server(c, r, path);
-    if (st == IPCIO_MISSING) return ipcio__fail(st, "%s: nobody serves the name", c->address.text);
+    if (st == IPCIO_MISSING) return rendezvous_nobody(c, path);
     if (st > 0) return IPCIO_WANT_READ;
     if (st < 0) return ipcio__fail_os(st, "%s: cannot connect", c->address.text);
     rendezvous_close(r);

@@ -75,4 +75,7 @@ int rendezvous_bind(rendezvous_server *s, bool own_folder);
 int rendezvous_connect_at(ipcio_conn *c, rendezvous *r, char path[RENDEZVOUS_PATH],
                           int (*reach)(const char *path, os_fd *fd), void (*made)(ipcio_conn *c, os_fd fd));
 
+/* MISSING: nobody serves the name, or there is not even the folder of the socket's path, where the address is one. */
+int rendezvous_nobody(ipcio_conn *c, const char *path);
+
 #endif
