@@ -304,22 +304,6 @@ static void drain(file_conn *c)
     if (st == IPCIO_CLOSED) lose(c);
 }
 
-/* 0, CLOSED.  One whose peer has not heard it yet rings already; one that cannot be rung is ended, which is heard.  What the
- * bell was for is not taken back: the peer may be reading it. */
-static int ring(file_conn *c)
-{
-    enum { ATTEMPTS = 100 };
-    static const char byte[1];
-    size_t sent;
-    int st = c->bell ? IPCIO_SYSTEM : 0;
-    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
-        st = os_send(c->stream.fd, &(os_piece){(void *)(uintptr_t)byte, 1}, 1, &sent);
-    if (st >= 0) return 0;
-    lose(c);
-    os_shutdown(c->stream.fd);
-    return IPCIO_CLOSED;
-}
-
 /* Tells the peer that nothing more comes, and wakes this side's threads. */
 static void file_wake(ipcio_conn *base)
 {
@@ -332,6 +316,21 @@ static void file_wake(ipcio_conn *base)
     } else {
         for (int i = READ_TIMER; i <= WRITE_TIMER; i++) os_timer_set(c->fd[i], 0);
     }
+}
+
+/* 0, CLOSED, or why the bell cannot be rung; one whose peer has not heard it yet rings already.  Then the connection is over, and its
+ * end is heard.  What the bell was for is not taken back: the peer may be reading it. */
+static int ring(file_conn *c)
+{
+    enum { ATTEMPTS = 100 };
+    static const char byte[1];
+    size_t sent;
+    int st = c->bell ? IPCIO_SYSTEM : 0;
+    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
+        st = os_send(c->stream.fd, &(os_piece){(void *)(uintptr_t)byte, 1}, 1, &sent);
+    if (st == IPCIO_CLOSED) lose(c);
+    else if (st < 0) file_wake(&c->stream.conn);
+    return st < 0 ? st : 0;
 }
 
 /* ------------------------------------------------------------------------------------------ reading */
