@@ -117,7 +117,7 @@ static bool is_name(const char *name, char kind)
     return strncmp(name, FILE_PREFIX, n) == 0 && name[n] == kind && hexadecimal(name + n + 1, FILE_KEY);
 }
 
-static void rename_as(char to[FILE_NAME_SIZE], const char *name, char kind)
+static void name_as(char to[FILE_NAME_SIZE], const char *name, char kind)
 {
     memcpy(to, name, FILE_NAME_SIZE);
     to[strlen(FILE_PREFIX)] = kind;
@@ -193,7 +193,7 @@ static void remove_own(const char *name, void *folder)
 static void remove_connection(os_fd top, os_fd folder, const char *name)
 {
     char waiting[FILE_NAME_SIZE];
-    rename_as(waiting, name, WAITING);
+    name_as(waiting, name, WAITING);
     (void)os_folder_unlink(top, waiting);
     (void)os_folder_list(folder, remove_own, &folder);
     for (int side = CLIENT; side <= SERVER; side++) (void)os_folder_unlink(folder, life_name[side]);
@@ -749,9 +749,11 @@ static int show_connection(file_conn *c, os_fd top)
         st = os_send(c->stream.fd, &(os_piece){c->name, FILE_NAME_SIZE}, 1, &sent);
         return st == IPCIO_CLOSED ? 0 : st; /* who has gone already: reading tells */
     }
-    rename_as(waiting, c->name, WAITING);
-    if ((st = os_folder_file(top, waiting, true, &file)) == 0) os_close(file);
-    return st;
+    name_as(waiting, c->name, WAITING);
+    if ((st = os_folder_file(c->fd[FOLDER], draft_name[CLIENT], true, &file)) != 0) return st;
+    os_close(file);
+    /* Making it there could fail though it was seen there: it is gone as soon as the server has found it. */
+    return os_folder_rename(c->fd[FOLDER], draft_name[CLIENT], top, waiting);
 }
 
 static int enter(file_conn *c, os_fd top)
@@ -1023,7 +1025,7 @@ static int accept_waiting(file_server *s, file_conn *c)
     }
     if (st != 0) return st;
     s->pause = 0; /* where one is there are more */
-    rename_as(c->name, s->found, CONNECTION);
+    name_as(c->name, s->found, CONNECTION);
     st = join(s, c);
     if (st == IPCIO_NOMEMORY || st == IPCIO_SYSTEM) return ipcio__fail_os(st, "%s: cannot accept", s->base.base.address.text);
     memcpy(s->passed, s->found, FILE_NAME_SIZE);

@@ -268,6 +268,7 @@ int os_list(const char *directory, void (*each)(const char *name, void *context)
 int os_folder_make(os_fd parent, const char *name); /* for this user alone.  EXISTS */
 int os_folder_open(os_fd parent, const char *name, os_fd *folder);
 int os_folder_remove(os_fd parent, const char *name); /* an empty one; success when it is not there */
+int os_folder_rename(os_fd folder, const char *from, os_fd to_folder, const char *to);
 int os_folder_list(os_fd folder, void (*each)(const char *name, void *context), void *context);
 /* Asks where the folder lies what is in it now: no later answer is older.  MISSING: it was removed. */
 int os_folder_look(os_fd folder);

@@ -36,6 +36,11 @@ int os_folder_remove(os_fd parent, const char *name)
     return st;
 }
 
+int os_folder_rename(os_fd folder, const char *from, os_fd to_folder, const char *to)
+{
+    return renameat((int)folder, from, (int)to_folder, to) == 0 ? 0 : os__status();
+}
+
 int os_folder_list(os_fd folder, void (*each)(const char *name, void *context), void *context)
 {
     int fd = openat((int)folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* with a place of its own in the list */
@@ -154,7 +159,7 @@ int os_folder_put(os_fd folder, const char *draft, const char *name, const void 
     /* A network folder may tell only now that there was no room. */
     if (st != 0) os_close(f);
     else if (close(f) != 0 && errno != EINTR) st = os__status();
-    if (st == 0 && renameat((int)folder, draft, (int)folder, name) != 0) st = os__status();
+    if (st == 0) st = os_folder_rename(folder, draft, folder, name);
     if (st == 0) return durable ? sync_file((int)folder) : 0;
     int kept = errno;
     (void)os_folder_unlink(folder, draft);
