@@ -827,6 +827,34 @@ static void test_a_client_elsewhere(void **state)
     free(waiting);
 }
 
+/* Names that say that a client waits where none does, or not any more, keep no other out, and end no timeout. */
+static void test_nobody_waits(void **state)
+{
+    const char *path = quiet_folder();
+    const char *nobody = text_of("%s/" FILE_PREFIX "w%032x", path, 1), *strange = text_of("%s/" FILE_PREFIX "w%032x", path, 2);
+    const char *folder = text_of("%s/" FILE_PREFIX "c%032x", path, 2);
+    ipcio_server *server;
+    ipcio_conn *conn;
+    struct pair pair;
+    (void)state;
+    OK(ipcio_listen(address_of(path), NULL, &server));
+    put_file(nobody, "", 0);
+    put_file(strange, "", 0);
+    CHECK(mkdir(folder, 0700) == 0);
+    FAILS(TIMEOUT, ipcio_accept(server, 50, &conn));
+    CHECK(access(nobody, F_OK) != 0 && access(strange, F_OK) == 0);
+    pair = (struct pair){.server = server};
+    OK(ipcio_connect(address_of(path), NULL, LONG_MS, &pair.client));
+    OK(ipcio_accept(server, LONG_MS, &pair.peer));
+    CHECK(unlink(strange) == 0 && rmdir(folder) == 0);
+    put_file(text_of("%s/" FILE_PREFIX "w%s", path, strrchr(connection_in(path), '/') + 1 + sizeof FILE_PREFIX), "", 0);
+    FAILS(TIMEOUT, ipcio_accept(server, 50, &conn)); /* it was taken in before */
+    WRITES(pair.client, "hello");
+    READS(pair.peer, "hello");
+    free_pair(&pair);
+    assert_int_equal(count_connections(path), 0);
+}
+
 int main(int argc, char **argv)
 {
     static const struct role roles[] = {{"echo", echo_role}, {"victim", victim_role}, {"waiter", waiter_role}, {"client", client_role}, {NULL, NULL}};
@@ -841,7 +869,7 @@ int main(int argc, char **argv)
         TEST(test_folder_disappears), TEST(test_folder_disappears_while_waiting),
         TEST(test_folder_disappears_while_connecting),
         TEST(test_durable),               TEST(test_a_server_elsewhere),
-        TEST(test_a_new_server_is_no_dead_one), TEST(test_a_client_elsewhere),
+        TEST(test_a_new_server_is_no_dead_one), TEST(test_a_client_elsewhere), TEST(test_nobody_waits),
     };
     RUN(argc, argv, roles, tests);
 }

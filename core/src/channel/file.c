@@ -318,8 +318,7 @@ static void file_wake(ipcio_conn *base)
     }
 }
 
-/* 0, CLOSED, or why the bell cannot be rung; one whose peer has not heard it yet rings already.  Then the connection is over, and its
- * end is heard.  What the bell was for is not taken back: the peer may be reading it. */
+/* 0, CLOSED, or why the bell cannot be rung; one whose peer has not heard it yet rings already. */
 static int ring(file_conn *c)
 {
     enum { ATTEMPTS = 100 };
@@ -329,7 +328,6 @@ static int ring(file_conn *c)
     for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
         st = os_send(c->stream.fd, &(os_piece){(void *)(uintptr_t)byte, 1}, 1, &sent);
     if (st == IPCIO_CLOSED) lose(c);
-    else if (st < 0) file_wake(&c->stream.conn);
     return st < 0 ? st : 0;
 }
 
@@ -507,8 +505,12 @@ static int put_file(file_conn *c, const os_piece *pieces, int n, size_t *sent)
     h.sum = file_sum(&h, b->bytes + sizeof h);
     memcpy(b->bytes, &h, sizeof h);
     number_name(name, c->me, h.number);
-    st = os_folder_put(c->fd[FOLDER], draft_name[c->me], name, b->bytes, b->tail, c->stream.conn.options.durable);
+    bool durable = c->stream.conn.options.durable;
+    if ((st = os_folder_put(c->fd[FOLDER], draft_name[c->me], name, b->bytes, b->tail, durable)) != 0) return st;
+    if (durable) st = os_folder_sync(c->fd[FOLDER]);
     if (st == 0) st = ring(c);
+    /* The file is not taken back, for the peer may be reading it.  So the connection is over, and its end is heard. */
+    if (st != 0 && st != IPCIO_CLOSED) file_wake(&c->stream.conn);
     if (st != 0) return st;
     c->out.number++;
     c->out.files++;
@@ -971,15 +973,17 @@ static int reserve(const file_server *s, file_conn *c)
     return st;
 }
 
-/* Takes a client into its connection, whose folder it has shown.  MISSING: that is none. */
+/* Takes a client into its connection, whose folder it has shown.  MISSING: that is none; EXISTS: it was taken in before. */
 static int join(const file_server *s, file_conn *c)
 {
     close_folder(c); /* what was reserved */
     char record[FILE_NUMBER + 2];
     int64_t owner, time;
     file_record client;
-    number_name(record, CLIENT, 0);
+    number_name(record, SERVER, 0);
     int st = os_folder_open(s->folder, c->name, &c->fd[FOLDER]);
+    if (st == 0 && has(c->fd[FOLDER], record) == 0) st = IPCIO_EXISTS;
+    number_name(record, CLIENT, 0);
     if (st == 0) st = os_folder_about(c->fd[FOLDER], ".", &owner, &time);
     if (st == 0) st = owner == s->owner ? get_record(c->fd[FOLDER], record, &client) : IPCIO_MISSING;
     if (st == 0) {
@@ -989,7 +993,7 @@ static int join(const file_server *s, file_conn *c)
     }
     if (st == 0) st = take_side(c);
     if (st != 0) close_folder(c);
-    return st == IPCIO_PROTOCOL || st == IPCIO_EXISTS ? IPCIO_MISSING : st;
+    return st == IPCIO_PROTOCOL ? IPCIO_MISSING : st;
 }
 
 static void keep_next(const char *name, void *context)
@@ -999,20 +1003,18 @@ static void keep_next(const char *name, void *context)
         memcpy(s->found, name, FILE_NAME_SIZE);
 }
 
-/* Finds the next client that waits: they are named by the time at which they came.  MISSING: there is none. */
+/* Finds the next client that waits: they are named by the time at which they came.  MISSING: there is none; next time it begins
+ * with the first again. */
 static int find_client(file_server *s)
 {
     int st = os_folder_look(s->folder);
     if (st == IPCIO_MISSING) return ipcio__fail(IPCIO_ORPHANED, "%s: %s", s->base.base.address.text, no_folder);
-    bool again = s->passed[0];
     s->found[0] = 0;
     if (st == 0) st = os_folder_list(s->folder, keep_next, s);
-    if (st == 0 && !s->found[0] && again) {
-        s->passed[0] = 0;
-        st = os_folder_list(s->folder, keep_next, s);
-    }
     if (st != 0) return ipcio__fail_os(st, "%s: cannot accept", s->base.base.address.text);
-    return s->found[0] ? 0 : IPCIO_MISSING;
+    if (s->found[0]) return 0;
+    s->passed[0] = 0;
+    return IPCIO_MISSING;
 }
 
 static int accept_waiting(file_server *s, file_conn *c)
@@ -1024,13 +1026,14 @@ static int accept_waiting(file_server *s, file_conn *c)
         return IPCIO_WANT_READ;
     }
     if (st != 0) return st;
-    s->pause = 0; /* where one is there are more */
     name_as(c->name, s->found, CONNECTION);
     st = join(s, c);
     if (st == IPCIO_NOMEMORY || st == IPCIO_SYSTEM) return ipcio__fail_os(st, "%s: cannot accept", s->base.base.address.text);
     memcpy(s->passed, s->found, FILE_NAME_SIZE);
-    if (st == 0 || has(s->folder, c->name) == IPCIO_MISSING) (void)os_folder_unlink(s->folder, s->found);
-    return st == 0 ? 0 : IPCIO_WANT_READ; /* it has gone, or is somebody else's */
+    if (st == 0 || st == IPCIO_EXISTS || has(s->folder, c->name) == IPCIO_MISSING) (void)os_folder_unlink(s->folder, s->found);
+    if (st != 0) return IPCIO_WANT_READ; /* it has gone, or is somebody else's */
+    s->pause = 0; /* where one is there are more */
+    return 0;
 }
 
 static int file_accept(ipcio_server *base, ipcio_conn *conn)
@@ -1082,7 +1085,7 @@ static int file_greeted(ipcio_conn *base)
     if (c->server) {
         if (c->name[FILE_NAME_SIZE - 1] || !is_name(c->name, CONNECTION)) return not_greeted(c, IPCIO_PROTOCOL, strange);
         int st = join(c->server, c);
-        if (st == IPCIO_MISSING) return not_greeted(c, IPCIO_PROTOCOL, strange);
+        if (st == IPCIO_MISSING || st == IPCIO_EXISTS) return not_greeted(c, IPCIO_PROTOCOL, strange);
         if (st == IPCIO_NOMEMORY) return ipcio__fail(st, "%s: no memory for a client", base->base.text);
         if (st != 0) return not_greeted(c, st, "the connection's folder cannot be used");
         c->server = NULL;

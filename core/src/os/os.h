@@ -283,8 +283,9 @@ int os_folder_about(os_fd folder, const char *name, int64_t *owner, int64_t *tim
 int os_folder_touch(os_fd folder, const char *name);
 /* Reads at most `room` bytes of a file, from its front.  PROTOCOL: it is no file. */
 int os_folder_get(os_fd folder, const char *name, void *to, size_t room, size_t *got);
-/* Makes a file, which is seen whole or not at all: it is written as `draft` and renamed.  `durable`: it outlasts the
- * machine's death. */
+/* Makes a file, which is seen whole or not at all: it is written as `draft` and renamed.  `durable`: what is in it outlasts the
+ * machine's death; its name does so after os_folder_sync. */
 int os_folder_put(os_fd folder, const char *draft, const char *name, const void *from, size_t n, bool durable);
+int os_folder_sync(os_fd folder);
 
 #endif

@@ -147,6 +147,11 @@ static int sync_file(int f)
     return r == 0 ? 0 : os__status();
 }
 
+int os_folder_sync(os_fd folder)
+{
+    return sync_file((int)folder);
+}
+
 int os_folder_put(os_fd folder, const char *draft, const char *name, const void *from, size_t n, bool durable)
 {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
@@ -160,7 +165,7 @@ int os_folder_put(os_fd folder, const char *draft, const char *name, const void 
     if (st != 0) os_close(f);
     else if (close(f) != 0 && errno != EINTR) st = os__status();
     if (st == 0) st = os_folder_rename(folder, draft, folder, name);
-    if (st == 0) return durable ? sync_file((int)folder) : 0;
+    if (st == 0) return 0;
     int kept = errno;
     (void)os_folder_unlink(folder, draft);
     errno = kept;
