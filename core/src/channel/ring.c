@@ -8,7 +8,13 @@
 #define COUNT_MASK ((1u << RING_COUNT_BITS) - 1)
 #define EPOCH_ONE (2u << RING_COUNT_BITS)
 
-enum { BESIDE = COPY_LINE - 2 * RING_UNIT }; /* bytes of payload in the line of the head */
+enum {
+    BESIDE = COPY_LINE - 2 * RING_UNIT, /* bytes of payload in the line of the head */
+    /* Units of a frame in a stream after which its reader fetches the lines of the next, and its writer claims them. */
+    FETCH_LEAST = 256 / RING_UNIT,
+    CLAIM_LEAST = 1024 / RING_UNIT,
+    AHEAD_MOST = 4096 / RING_UNIT + 1
+};
 
 static uint32_t kind_of(const ring_frame *f)
 {
@@ -177,12 +183,11 @@ void ring_show(ring_writer *w, uint32_t bytes)
     atomic_store_explicit(w->head_word, place(w, w->at + 1 + bytes / RING_UNIT), memory_order_release);
 }
 
-/* In a stream the next message is probably as long as this one was: claims its lines, as far as they are known to be free.  Brief
- * ones are written sooner than that. */
+/* In a stream the next message is probably as long as this one was: claims its lines, as far as they are known to be free.
+ * Shorter ones are written sooner than that. */
 static inline void claim_next(const ring_writer *w, uint32_t units)
 {
-    enum { LEAST = 1024 / RING_UNIT, MOST = 4096 / RING_UNIT + 1 };
-    if (units < LEAST || units > MOST) return;
+    if (units < CLAIM_LEAST || units > AHEAD_MOST) return;
     copy_claim(w->memory[w->segment] + w->offset, (units < w->room ? units : w->room) * RING_UNIT);
 }
 
@@ -358,8 +363,7 @@ void ring_hold(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
 /* In a stream the next message is probably as long as this one was: asks for its lines, as far as they are published. */
 static void fetch_next(const ring_reader *r, uint32_t units)
 {
-    enum { LEAST = 256 / RING_UNIT, MOST = 4096 / RING_UNIT + 1 };
-    if (units < LEAST || units > MOST) return;
+    if (units < FETCH_LEAST || units > AHEAD_MOST) return;
     uint32_t rest = (r->size[r->segment] - r->offset) / RING_UNIT, n = there(r);
     if (n > units) n = units;
     if (n > rest) n = rest;

@@ -6,7 +6,8 @@
  * were ever written; `head` says up to where frames are published, `tail` up to where their room is free again.  Where
  * a count lies in the ring each side knows by having followed it.  The ring starts again at its front, with the next
  * epoch, when the writer knows that the reader has seen all of it; and a reader copies what is brief and lies there: so a
- * conversation stays in the same few cache lines.  `head` lies just before them: a message of 32 bytes is one line.  A frame may also say that the next one lies in the other, larger segment: so a ring grows. */
+ * conversation stays in the same few cache lines.  `head` lies just before them: a message of 32 bytes is one line.  A frame
+ * may also say that the next one lies in the other, larger segment: so a ring grows. */
 #ifndef IPCIO_RING_H
 #define IPCIO_RING_H
 
@@ -17,12 +18,12 @@
 
 enum {
     RING_UNIT = 16,
-    RING_LEAST = 4096 - RING_UNIT, /* bytes of a segment, a multiple of RING_UNIT */
+    RING_LEAST = 4096 - RING_UNIT, /* bytes of a segment, a multiple of RING_UNIT: a page and its head */
     RING_MOST = 1 << 28,
     RING_SEGMENTS = 2,
     RING_COUNT_BITS = 26,
     RING_KIND_BITS = 4,
-    RING_BRIEF = 2000, /* bytes of payload for which every ring has room */
+    RING_BRIEF = 2000, /* bytes of payload; every ring has room for two such frames */
 };
 
 enum { /* kinds of frames, bits */

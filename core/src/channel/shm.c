@@ -210,7 +210,7 @@ static int take_memory(shm_conn *c)
     control told;
     memcpy(&told, at, sizeof told);
     os_memory_unmap(at, PAGE);
-    if (memcmp(told.magic, magic, sizeof magic) != 0 || told.small < PAGE || told.small > RING_MOST ||
+    if (memcmp(told.magic, magic, sizeof magic) != 0 || told.small < RING_LEAST + RING_UNIT || told.small > RING_MOST ||
         told.large > RING_MOST || (told.large && told.large <= told.small) || told.small % PAGE || told.large % PAGE || told.limit == 0 ||
         size != large_at(2, told.small, told.large))
         return over(c, IPCIO_PROTOCOL, other);
