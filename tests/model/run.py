@@ -75,10 +75,10 @@ MUTANTS = {
         "stream",
         "shm.c",
         "if (!(rouse(c->others, SLEEPS | DOZES) & SLEEPS)) return 0;\n"
-        "    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)\n"
-        "        st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);\n",
-        "st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);\n"
-        "    atomic_fetch_and_explicit(c->others, ~(uint32_t)SLEEPS, memory_order_relaxed);\n",
+        "    if (rendezvous_ring(c->fd) == 0) return 0;\n",
+        "int st = rendezvous_ring(c->fd);\n"
+        "    atomic_fetch_and_explicit(c->others, ~(uint32_t)SLEEPS, memory_order_relaxed);\n"
+        "    if (st == 0) return 0;\n",
     ),
     "who dozes is not woken": (
         "stream, dozing",

@@ -318,17 +318,12 @@ static void file_wake(ipcio_conn *base)
     }
 }
 
-/* 0, CLOSED, or why the bell cannot be rung; one whose peer has not heard it yet rings already. */
+/* 0, CLOSED, or why the bell cannot be rung. */
 static int ring(file_conn *c)
 {
-    enum { ATTEMPTS = 100 };
-    static const char byte[1];
-    size_t sent;
-    int st = c->bell ? IPCIO_SYSTEM : 0;
-    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
-        st = os_send(c->stream.fd, &(os_piece){(void *)(uintptr_t)byte, 1}, 1, &sent);
+    int st = c->bell ? rendezvous_ring(c->stream.fd) : 0;
     if (st == IPCIO_CLOSED) lose(c);
-    return st < 0 ? st : 0;
+    return st;
 }
 
 /* ------------------------------------------------------------------------------------------ reading */

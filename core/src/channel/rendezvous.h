@@ -75,6 +75,19 @@ int rendezvous_bind(rendezvous_server *s, bool own_folder);
 int rendezvous_connect_at(ipcio_conn *c, rendezvous *r, char path[RENDEZVOUS_PATH],
                           int (*reach)(const char *path, os_fd *fd), void (*made)(ipcio_conn *c, os_fd fd));
 
+/* Rings a connection's socket, which is a bell to the peer: 0, also where it rings already, since the peer has not heard it yet; CLOSED;
+ * or why it cannot be rung. */
+static inline int rendezvous_ring(os_fd fd)
+{
+    enum { ATTEMPTS = 100 };
+    static const char byte[1];
+    size_t sent;
+    int st = IPCIO_SYSTEM;
+    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
+        st = os_send(fd, &(os_piece){(void *)(uintptr_t)byte, 1}, 1, &sent);
+    return st < 0 ? st : 0;
+}
+
 /* MISSING: nobody serves the name, or there is not even the folder of the socket's path, where the address is one. */
 int rendezvous_nobody(ipcio_conn *c, const char *path);
 

@@ -265,14 +265,8 @@ static void hang_up(shm_conn *c)
 /* Wakes the peer's reader, which sleeps.  CLOSED */
 static IPCIO_RARE int wake_reader(shm_conn *c)
 {
-    enum { ATTEMPTS = 100 };
-    static const char bell[1];
-    size_t sent;
-    int st = IPCIO_SYSTEM;
     if (!(rouse(c->others, SLEEPS | DOZES) & SLEEPS)) return 0;
-    for (int i = 0; i < ATTEMPTS && st < 0 && st != IPCIO_CLOSED; i++)
-        st = os_send(c->fd, &(os_piece){(void *)(uintptr_t)bell, 1}, 1, &sent);
-    if (st >= 0) return 0; /* a socket that takes no more is readable */
+    if (rendezvous_ring(c->fd) == 0) return 0;
     hang_up(c); /* the peer reads all that was written so far */
     return closed(c);
 }
