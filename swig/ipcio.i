@@ -79,10 +79,12 @@ static int wait_for(ipcio_caller *caller, void *handle, int want, int64_t deadli
                 TRY(st, call, handle);                                                                         \
         }                                                                                                      \
     } while (0)
-#define TRY(st, call, handle)                                                                                  \
+#define TRY(st, call, handle) UNLOCKED(st = (call), handle)
+/* What may take long in the system. */
+#define UNLOCKED(statement, handle)                                                                            \
     do {                                                                                                       \
-        if (ipcio_blocks(handle)) IPCIO_BLOCKING(st = (call));                                                 \
-        else st = (call);                                                                                      \
+        if (ipcio_blocks(handle)) IPCIO_BLOCKING(statement);                                                   \
+        else statement;                                                                                        \
     } while (0)
 %}
 
@@ -164,7 +166,7 @@ typedef struct {} ipcio_set;
     ipcio_st sender(const char **text);
     const char *address();
     %rename(close) shut; /* the functions' own names are taken */
-    ipcio_ok shut() { ipcio_conn_close($self); return 0; }
+    ipcio_ok shut() { UNLOCKED(ipcio_conn_close($self), $self); return 0; }
 }
 
 %extend ipcio_server {
@@ -180,7 +182,7 @@ typedef struct {} ipcio_set;
     %rename(stop) halt;
     ipcio_ok halt() { ipcio_server_stop($self); return 0; }
     %rename(close) shut;
-    ipcio_ok shut() { ipcio_server_close($self); return 0; }
+    ipcio_ok shut() { UNLOCKED(ipcio_server_close($self), $self); return 0; }
 }
 
 /* serve stands on a set, in the language itself: its handlers cannot be called through the core. */
@@ -215,7 +217,9 @@ typedef struct {} ipcio_set;
 %inline %{
 ipcio_st open_server(const char *address, const char *options, ipcio_server **server)
 {
-    return ipcio_listen(address, options, server);
+    int st;
+    TRY(st, ipcio_listen(address, options, server), NULL);
+    return st;
 }
 
 ipcio_st open_conn(ipcio_caller *caller, const char *address, const char *options, ipcio_conn **conn,

@@ -886,7 +886,7 @@ static PyObject *enter(PyObject *self, PyObject *unused)
 static PyObject *conn_exit(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    ipcio_conn_close(HANDLE(ipcio_conn, self));
+    ipcio_conn_shut(HANDLE(ipcio_conn, self));
     Py_RETURN_NONE;
 }
 
@@ -894,7 +894,7 @@ static PyObject *server_exit(PyObject *self, PyObject *unused)
 {
     (void)unused;
     tell_serve(self, 2);
-    ipcio_server_close(HANDLE(ipcio_server, self));
+    ipcio_server_shut(HANDLE(ipcio_server, self));
     Py_RETURN_NONE;
 }
 

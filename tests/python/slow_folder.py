@@ -2,8 +2,10 @@
 
     slow_folder.py FOLDER MOUNTED SECONDS
 
-Each operation takes up to so many SECONDS, by chance.  While FOLDER.stalled is there, none is answered."""
+Each operation takes up to so many SECONDS, by chance.  While FOLDER.stalled is there, none is answered, and FOLDER.asked
+tells that there was one."""
 import os
+import pathlib
 import random
 import sys
 import time
@@ -24,6 +26,7 @@ class SlowFolder(mfusepy.Operations):
         """Where it is, after a while."""
         time.sleep(random.uniform(0, self.seconds))
         while os.path.exists(self.folder + ".stalled"):
+            pathlib.Path(self.folder + ".asked").touch()
             time.sleep(0.01)
         return self.folder + path
 

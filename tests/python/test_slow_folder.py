@@ -23,7 +23,8 @@ SERVER = """
 
 class Slow:
     def __init__(self, path):
-        self.here, self.there, self.stalled = path / "folder", path / "seen", path / "folder.stalled"
+        self.here, self.there = path / "folder", path / "seen"
+        self.stalled, self.asked = path / "folder.stalled", path / "folder.asked"
         self.here.mkdir()
         self.there.mkdir()
         program = pathlib.Path(__file__).with_name("slow_folder.py")
@@ -33,6 +34,11 @@ class Slow:
         while not os.path.ismount(self.there):
             if self.process.poll() is not None:
                 pytest.skip("no file system can be mounted: " + self.process.communicate()[1].strip())
+
+    def until_asked(self):
+        """Returns when somebody waits for an answer, since it is stalled."""
+        while not self.asked.exists():
+            pass
 
     def close(self):
         self.stalled.unlink(missing_ok=True)
@@ -112,3 +118,37 @@ def test_no_answer_for_a_while(slow, script, in_thread):
                 assert conn.read(60) == request
         conn.write(b"end", 60)
         server.finish()
+
+
+def test_other_threads_go_on(slow, script):
+    """While one asks the folder."""
+    slow.stalled.touch()
+    process = script("""
+        leave = threading.Event()
+        def serve():
+            with ipcio.listen(arguments[0]):
+                tell("listens")
+                leave.wait()
+            tell("closed")
+        threading.Thread(target=serve).start()
+        wait()
+        tell("goes on")
+        wait()
+        leave.set()
+        wait()
+        tell("goes on")
+        """, f"file://{slow.there}")
+    slow.until_asked()
+    process.go()
+    process.expect("goes on")
+    slow.stalled.unlink()
+    process.expect("listens")
+    slow.asked.unlink()
+    slow.stalled.touch()
+    process.go()
+    slow.until_asked()
+    process.go()
+    process.expect("goes on")
+    slow.stalled.unlink()
+    process.expect("closed")
+    process.finish()
