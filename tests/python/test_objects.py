@@ -188,6 +188,16 @@ def test_options(address):
             server.accept(10).close()
 
 
+def test_the_address_a_server_tells(tmp_path):
+    """Leads to it, though with all that is encoded it has more bytes than a path may have."""
+    folder = tmp_path.joinpath(*["&" * 200] * 7)
+    folder.mkdir(parents=True)
+    with ipcio.listen(f"pipe://{folder}/socket") as server:
+        assert len(server.address) > 4095
+        with ipcio.connect(server.address, 5) as conn:
+            assert conn.address == server.address
+
+
 def test_the_messages_end_when_the_peer_has_closed(script, address):
     client = script("""
         with ipcio.connect(arguments[0], 10) as conn:

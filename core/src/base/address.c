@@ -169,9 +169,6 @@ int address_parse(address *a, const char *text)
     size_t length = 0;
     int st = split(a, text, &name, &length);
     if (st != 0) return st;
-    if (length > ADDRESS_PATH_MAX)
-        return ipcio__fail(IPCIO_INVALID, "\"%.60s...\": too long", text);
-
     size_t size = strlen(a->scheme) + 3 + sizeof LOCAL + 3 * length; /* of the text, were every byte encoded */
     a->text = malloc(size + length + 1);
     if (!a->text) return ipcio__fail(IPCIO_NOMEMORY, "no memory for an address");
@@ -179,6 +176,9 @@ int address_parse(address *a, const char *text)
     a->path = length > 0 && name[0] == '/';
     if (!address_decode(name, length, a->name, length + 1))
         return ipcio__fail(IPCIO_INVALID, "\"%.200s\": %%XX must be two hexadecimal digits and not 00", text);
+    if (a->path && strlen(a->name) > ADDRESS_PATH_MAX)
+        return ipcio__fail(IPCIO_INVALID, "\"%.60s...\": the path has %zu bytes, at most %d are allowed", text, strlen(a->name),
+                           ADDRESS_PATH_MAX);
     if (!a->path && (st = check_name(a->name, text)) != 0) return st;
 
     /* A name that looks like a prefix needs one before it. */
