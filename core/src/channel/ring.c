@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#include "base/copy.h"
-
 #define COUNT_MASK ((1u << RING_COUNT_BITS) - 1)
 #define EPOCH_ONE (2u << RING_COUNT_BITS)
 

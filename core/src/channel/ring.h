@@ -16,6 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/copy.h"
+
 enum {
     RING_UNIT = 16,
     RING_LEAST = 4096 - RING_UNIT, /* bytes of a segment, a multiple of RING_UNIT: a page and its head */
@@ -157,6 +159,17 @@ static inline bool ring_has_frame(const ring_reader *r)
 static inline bool ring_arrived(const ring_reader *r)
 {
     return atomic_load_explicit(r->head_word, memory_order_seq_cst) != r->head;
+}
+
+/* Asks for the lines of a message that comes to the front and is as long as the one that was read there last, but for the head's,
+ * which is looked for meanwhile.  Whether there are any. */
+static inline bool ring_fetch_front(const ring_reader *r)
+{
+    enum { LONGEST = 1024 }; /* of longer ones lines would be asked for that are just being written */
+    uint32_t end = RING_UNIT + r->offset;
+    if (end <= COPY_LINE || end > LONGEST) return false;
+    for (uint32_t at = COPY_LINE; at < end; at += COPY_LINE) __builtin_prefetch(r->memory[0] - RING_UNIT + at);
+    return true;
 }
 
 /* Units that were published and not passed. */
