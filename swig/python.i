@@ -539,13 +539,15 @@ static PyObject *show(PyObject *conn, int side, void *bytes, size_t size)
     return view;
 }
 
-/* Ends the view of a side, whose memory is used anew, unless a part of it is still in use. */
+/* Ends the view of a side, whose memory is used anew, unless a part of it is still in use: then it stays as it is. */
 static int end_view(PyObject *self, int side)
 {
     shown_object *const *shown = &((handle_object *)self)->shown[side];
     if (!*shown) return 1;
     PyObject *view = PyObject_CallNoArgs((*shown)->view);
-    if (view && view != Py_None) Py_XDECREF(PyObject_CallMethod(view, "release", NULL));
+    const PyMemoryViewObject *whole = (PyMemoryViewObject *)view;
+    if (view && view != Py_None && whole->exports == 0 && whole->mbuf->exports == 1) /* no slice has it */
+        Py_XDECREF(PyObject_CallMethod(view, "release", NULL));
     Py_XDECREF(view);
     if (!*shown) return 1;
     PyErr_Format(PyExc_BufferError,

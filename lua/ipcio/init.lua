@@ -71,6 +71,7 @@ end
 ---@return string? message
 ---@return string? code
 function ipcio.listen(address, options)
+  check(address, "string", 1, "listen")
   if options ~= nil then check(options, "table", 2, "listen") end
   return core.listen(address, options and encode(options))
 end
@@ -83,6 +84,7 @@ end
 ---@return string? message
 ---@return string? code
 function ipcio.connect(address, timeout, options)
+  check(address, "string", 1, "connect")
   if type(timeout) == "table" and options == nil then timeout, options = nil, timeout end
   if not tonumber(timeout) and timeout ~= nil then check(timeout, "number", 2, "connect") end
   if options ~= nil then check(options, "table", 3, "connect") end
@@ -106,6 +108,7 @@ end
 ---@return string? message
 ---@return string? code
 function ipcio.serve(address, handler, options)
+  check(address, "string", 1, "serve")
   check(handler, "function", 2, "serve")
   local listening = {}
   if options ~= nil then

@@ -201,7 +201,9 @@ function Loop:run()
 end
 
 local function report(err, conn)
-  io.stderr:write(("ipcio: %s: %s\n"):format(conn:address(), err))
+  local text, address = tostring(err), conn:address() .. ": "
+  if text:sub(1, #address) ~= address then text = address .. text end -- ipcio's own messages begin with it
+  io.stderr:write("ipcio: ", text, "\n")
 end
 
 --- Serves until the server is stopped or closed; then all its clients are closed.
