@@ -166,7 +166,13 @@ typedef struct {} ipcio_set;
     ipcio_st sender(const char **text);
     const char *address();
     %rename(close) shut; /* the functions' own names are taken */
-    ipcio_ok shut() { UNLOCKED(ipcio_conn_close($self), $self); return 0; }
+    ipcio_ok shut() {
+        UNLOCKED(ipcio_conn_close($self), $self);
+#ifdef SWIGLUA /* whose strings are copies, and which collects garbage late */
+        ipcio_conn_forget($self);
+#endif
+        return 0;
+    }
 }
 
 %extend ipcio_server {

@@ -19,7 +19,7 @@
  *  - An address is trusted, a peer is not: whatever it sends is checked.  Who may connect is decided by the file
  *    system, or over tcp and udp by asking the kernel; that is this user and root.
  *  - The pointer that ipcio_read gives lies in the connection's own memory.  It is valid until the next
- *    reading call or ipcio_conn_free.
+ *    reading call, ipcio_conn_forget or ipcio_conn_free.
  *  - After fork() the child's handles answer IPCIO_FORKED.  A child made by a bare clone system call,
  *    past libc, keeps the parent's descriptors, and peers learn of the parent's death when it ends too.
  *
@@ -357,6 +357,11 @@ IPCIO_API const char *ipcio_conn_address(const ipcio_conn *conn);
  * instead of reading, sends more).  Wakes whoever waits on it in another thread;
  * those get INVALID.  Idempotent. */
 IPCIO_API void ipcio_conn_close(ipcio_conn *conn);
+
+/* Frees the memory that a closed connection keeps for who still looks at the message that was read last, or at room that was given
+ * out: shared memory, and what long messages were collected in.  For owners that copy messages and free handles late,
+ * as a language's garbage collector does.  Nothing happens while the connection is open, used by another thread, or in a set. */
+IPCIO_API void ipcio_conn_forget(ipcio_conn *conn);
 
 /* Closes and frees.  NULL is allowed. */
 IPCIO_API void ipcio_conn_free(ipcio_conn *conn);

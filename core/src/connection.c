@@ -201,16 +201,21 @@ int connection_new(const transport *t, const char *text, ipcio_conn **conn)
     return 0;
 }
 
-void connection_delete(ipcio_conn *c)
+/* Frees all in which messages are viewed. */
+static void forget(ipcio_conn *c)
 {
     c->transport->forget(c);
+    if (handle_torn(&c->base)) return;
+    buffer_free(&c->in.collected);
+    buffer_free(&c->in.text);
+    buffer_free(&c->out.wire);
+    buffer_free(&c->out.pieces);
+}
+
+void connection_delete(ipcio_conn *c)
+{
+    forget(c);
     address_free(&c->address);
-    if (!handle_torn(&c->base)) {
-        buffer_free(&c->in.collected);
-        buffer_free(&c->in.text);
-        buffer_free(&c->out.wire);
-        buffer_free(&c->out.pieces);
-    }
     free(c);
 }
 
@@ -281,6 +286,11 @@ int ipcio_connect(const char *text, const char *opts, int timeout, ipcio_conn **
 void ipcio_conn_close(ipcio_conn *c)
 {
     handle_close(&c->base);
+}
+
+void ipcio_conn_forget(ipcio_conn *c)
+{
+    if (atomic_load_explicit(&c->base.gate, memory_order_acquire) & GATE_RELEASED) forget(c);
 }
 
 void ipcio_conn_free(ipcio_conn *c)

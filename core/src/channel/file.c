@@ -656,6 +656,7 @@ static void file_forget(ipcio_conn *base)
     stream_forget(base);
     if (handle_torn(&base->base)) return;
     free(c->path);
+    c->path = NULL;
     buffer_free(&c->in.bytes);
     buffer_free(&c->out.file);
 }

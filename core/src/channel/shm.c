@@ -1001,7 +1001,11 @@ static void shm_abandon(ipcio_conn *base)
 
 static void shm_forget(ipcio_conn *base)
 {
-    for_all_memory(shm_of(base), os_memory_unmap);
+    shm_conn *c = shm_of(base);
+    for_all_memory(c, os_memory_unmap);
+    c->control = NULL;
+    c->large[0] = c->large[1] = NULL;
+    c->mine = c->others = NULL;
 }
 
 const transport transport_shm = {

@@ -113,7 +113,7 @@ typedef struct transport {
     void (*wake)(ipcio_conn *c);
     void (*close)(ipcio_conn *c);
     void (*abandon)(ipcio_conn *c);
-    /* Frees its memory, in which messages were viewed.  Last of all. */
+    /* Frees its memory, in which messages were viewed.  Last of all; may be repeated. */
     void (*forget)(ipcio_conn *c);
 } transport;
 
