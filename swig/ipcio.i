@@ -100,7 +100,7 @@ typedef struct {} ipcio_server;
 typedef struct {} ipcio_set;
 
 %extend ipcio_conn {
-    ~ipcio_conn() { ipcio_conn_free($self); }
+    ~ipcio_conn() { UNLOCKED(ipcio_conn_free($self), $self); }
 
     ipcio_st read(ipcio_caller *caller, const void **data, size_t *size, ipcio_seconds timeout = -1) {
         int st;
@@ -176,7 +176,7 @@ typedef struct {} ipcio_set;
 }
 
 %extend ipcio_server {
-    ~ipcio_server() { ipcio_server_free($self); }
+    ~ipcio_server() { UNLOCKED(ipcio_server_free($self), $self); }
 
     ipcio_st accept(ipcio_caller *caller, ipcio_conn **conn, ipcio_seconds timeout = -1) {
         int st;

@@ -290,7 +290,9 @@ void ipcio_conn_close(ipcio_conn *c)
 
 void ipcio_conn_forget(ipcio_conn *c)
 {
+    process_lock(); /* the last who leaves a closed handle releases it inside, maybe just now */
     if (atomic_load_explicit(&c->base.gate, memory_order_acquire) & GATE_RELEASED) forget(c);
+    process_unlock();
 }
 
 void ipcio_conn_free(ipcio_conn *c)
