@@ -80,7 +80,7 @@ static int wait_for(ipcio_caller *caller, void *handle, int want, int64_t deadli
         }                                                                                                      \
     } while (0)
 #define TRY(st, call, handle) UNLOCKED(st = (call), handle)
-/* What may take long in the system. */
+/* Done without an interpreter's lock, where it may take long in the system. */
 #define UNLOCKED(statement, handle)                                                                            \
     do {                                                                                                       \
         if (ipcio_blocks(handle)) IPCIO_BLOCKING(statement);                                                   \

@@ -33,8 +33,8 @@ enum {
     SPUN = 32,            /* messages that were spun for since the reader slept, and it is AWAKE */
     LOOKS = 16,           /* for a message, between two for the peer's end */
     AT_ONCE = 64,         /* looks for one that answers what was written just now */
-    CLOSE = 8,            /* of them, with one pause between two; then */
-    APART = 3,            /* so many, where each look takes lines from who writes them */
+    QUICK = 8,            /* looks with one pause between two; then with */
+    APART = 3,            /* so many, where each takes lines from who may be writing them */
     SILENCE = 4000000,    /* nanoseconds, after which one looks whether a peer that tells nothing lives */
     STREAM = 2,           /* messages that were read since one was written, and the next is one of a stream */
     PACE_LEAST = 32,      /* pauses before a reader of a stream looks again; he doubles them */
@@ -497,7 +497,7 @@ static inline bool spin(shm_conn *c, int looks)
             return true;
         }
         bool fetches = ring_fetch_front(&c->in.ring);
-        linger(fetches && i >= CLOSE ? APART : 1);
+        linger(fetches && i >= QUICK ? APART : 1);
     }
     return false;
 }
