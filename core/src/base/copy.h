@@ -18,15 +18,17 @@ enum {
  * waits for these bytes, and slower in a stream.  See docs/design/shm.md. */
 void copy_long(void *to, const void *from, size_t n, bool claim);
 
-/* Asks for the lines of so many bytes, which will be written soon.  What the compiler would make of __builtin_prefetch for any
- * x86 asks for them to be read. */
-static inline void copy_claim(const uint8_t *at, size_t n)
+/* Asks for the lines of so many bytes, which will be read soon, or written: `claim`.  Not by __builtin_prefetch, which for any x86
+ * asks for lines to be read only, and which gcc takes for nothing: it leaves out calls of a function that does no more. */
+static inline void copy_fetch(const uint8_t *at, size_t n, bool claim)
 {
     for (size_t i = 0; i < n; i += COPY_LINE) {
 #if defined(__x86_64__) && defined(__GNUC__)
-        __asm__ volatile("prefetchw %0" : : "m"(at[i]));
+        if (claim) __asm__ volatile("prefetchw %0" : : "m"(at[i]));
+        else __asm__ volatile("prefetcht0 %0" : : "m"(at[i]));
 #else
-        __builtin_prefetch(at + i, 1);
+        if (claim) __builtin_prefetch(at + i, 1);
+        else __builtin_prefetch(at + i);
 #endif
     }
 }

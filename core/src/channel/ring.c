@@ -186,7 +186,7 @@ void ring_show(ring_writer *w, uint32_t bytes)
 static inline void claim_next(const ring_writer *w, uint32_t units)
 {
     if (units < CLAIM_LEAST || units > AHEAD_MOST) return;
-    copy_claim(w->memory[w->segment] + w->offset, (units < w->room ? units : w->room) * RING_UNIT);
+    copy_fetch(w->memory[w->segment] + w->offset, (units < w->room ? units : w->room) * RING_UNIT, true);
 }
 
 void ring_commit(ring_writer *w, uint32_t payload)
@@ -365,7 +365,7 @@ static void fetch_next(const ring_reader *r, uint32_t units)
     uint32_t rest = (r->size[r->segment] - r->offset) / RING_UNIT, n = there(r);
     if (n > units) n = units;
     if (n > rest) n = rest;
-    for (uint32_t i = 0; i < n; i += COPY_LINE / RING_UNIT) __builtin_prefetch(r->memory[r->segment] + r->offset + i * RING_UNIT);
+    copy_fetch(r->memory[r->segment] + r->offset, n * RING_UNIT, false);
 }
 
 bool ring_take(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])

@@ -168,7 +168,7 @@ static inline bool ring_fetch_front(const ring_reader *r)
     enum { LONGEST = 9 * COPY_LINE }; /* of longer ones lines would be asked for that are just being written */
     uint32_t end = RING_UNIT + r->offset;
     if (end <= COPY_LINE || end > LONGEST) return false;
-    for (uint32_t at = COPY_LINE; at < end; at += COPY_LINE) __builtin_prefetch(r->memory[0] - RING_UNIT + at);
+    copy_fetch(r->memory[0] - RING_UNIT + COPY_LINE, end - COPY_LINE, false);
     return true;
 }
 
