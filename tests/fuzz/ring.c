@@ -51,10 +51,10 @@ static void open_ring(uint32_t start)
     atomic_init(&ring.words->head, start);
     atomic_init(&ring.words->tail, start);
     ring.reader = (ring_reader){.head_word = &ring.words->head, .tail_word = &ring.words->tail,
-                                .memory = {ring.segment[0]}, .size = {SMALL}, .larger = LARGE, .at = start, .head = start,
+                                .memory = {ring.segment[0]}, .size = {SMALL, LARGE}, .at = start, .head = start,
                                 .told = start};
     ring.writer = (ring_writer){.head_word = &ring.words->head, .tail_word = &ring.words->tail,
-                                .memory = {ring.segment[0]}, .size = {SMALL}, .at = start, .begun = start,
+                                .memory = {ring.segment[0]}, .size = {SMALL, LARGE}, .at = start, .begun = start,
                                 .last = start, .tail = start, .word = start, .bound = SMALL, .stale = UINT32_MAX};
 }
 
@@ -158,7 +158,7 @@ static bool write_step(uint32_t payload, uint32_t seen)
     return true;
 }
 
-static void move_step(uint32_t seen, uint32_t size)
+static void move_step(uint32_t seen)
 {
     ring_writer *w = &ring.writer;
     if (w->segment == 1) {
@@ -167,7 +167,7 @@ static void move_step(uint32_t seen, uint32_t size)
     }
     w->memory[1] = ring.segment[1];
     if (ring_past(w))
-        (void)ring_move(w, size);
+        (void)ring_move(w);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -213,7 +213,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         default:
             if (writes)
-                move_step(what & 64 ? ring.writer.at : take(&in, 4), what & 128 ? LARGE : SMALL);
+                move_step(what & 64 ? ring.writer.at : take(&in, 4));
         }
     }
     close_ring();

@@ -55,9 +55,9 @@ static void *model_copy(void *to, const void *from, size_t n);
 #undef memcpy
 
 /* For what is longer than any message here. */
-void copy_long(void *to, const void *from, size_t n, bool claim)
+void copy_long(void *to, const void *from, size_t n, copy_lines lines)
 {
-    (void)to, (void)from, (void)n, (void)claim;
+    (void)to, (void)from, (void)n, (void)lines;
     abort();
 }
 

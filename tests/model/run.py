@@ -177,7 +177,7 @@ MUTANTS = {
         "need > there(r) || ",
         "",
     ),
-    "the ring moves without saying so": ("stream that grows", "ring.c", ".length = size});", ".length = 0});"),
+    "the ring moves without saying so": ("stream that grows", "ring.c", ".length = 1});", ".length = 0});"),
     "the reader is told as one who has read what it looks at": (
         "stream",
         "ring.c",

@@ -8,10 +8,13 @@
 
 enum {
     BESIDE = COPY_LINE - 2 * RING_UNIT, /* bytes of payload in the line of the head */
-    /* Units of a frame in a stream after which its reader fetches the lines of the next, and its writer claims them. */
+    /* Units of a frame in a stream for which its reader fetches as many further on, but not more than so many at once, */
     FETCH_LEAST = 256 / RING_UNIT,
+    FETCH_MOST = 16384 / RING_UNIT,
+    AHEAD = COPY_AHEAD / RING_UNIT,
+    /* and its writer claims those of the next. */
     CLAIM_LEAST = 1024 / RING_UNIT,
-    AHEAD_MOST = 4096 / RING_UNIT + 1
+    CLAIM_MOST = 4096 / RING_UNIT + 1
 };
 
 static uint32_t kind_of(const ring_frame *f)
@@ -147,15 +150,15 @@ bool ring_past(ring_writer *w)
     return see_tail(w) && between(w->begun, w->at) >= used(w);
 }
 
-bool ring_move(ring_writer *w, uint32_t size)
+bool ring_move(ring_writer *w)
 {
     if (w->offset == w->bound || used(w) == w->size[w->segment] / RING_UNIT) return false;
-    put(w, (ring_frame){.size_kind = RING_TURN, .length = size});
+    put(w, (ring_frame){.size_kind = RING_TURN, .length = 1});
     advance(w, 1);
     w->segment = 1;
     w->offset = w->last_offset = 0;
     w->last = w->begun = w->at;
-    w->bound = w->size[1] = size;
+    w->bound = w->size[1];
     w->room = 0;
     w->again = false;
     return true;
@@ -185,8 +188,8 @@ void ring_show(ring_writer *w, uint32_t bytes)
  * Shorter ones are written sooner than that. */
 static inline void claim_next(const ring_writer *w, uint32_t units)
 {
-    if (units < CLAIM_LEAST || units > AHEAD_MOST) return;
-    copy_fetch(w->memory[w->segment] + w->offset, (units < w->room ? units : w->room) * RING_UNIT, true);
+    if (units < CLAIM_LEAST || units > CLAIM_MOST) return;
+    copy_fetch(w->memory[w->segment] + w->offset, (units < w->room ? units : w->room) * RING_UNIT, COPY_WRITE);
 }
 
 void ring_commit(ring_writer *w, uint32_t payload)
@@ -243,14 +246,6 @@ static int go_to(ring_reader *r, uint32_t segment)
     return 1;
 }
 
-/* The same for the larger one, of which the writer uses so many bytes. */
-static int move_to(ring_reader *r, uint32_t size)
-{
-    if (size > r->larger || size % RING_UNIT) return -1;
-    r->size[1] = size;
-    return go_to(r, 1);
-}
-
 /* Units from the reader on that are published. */
 static uint32_t there(const ring_reader *r)
 {
@@ -261,7 +256,7 @@ static uint32_t there(const ring_reader *r)
 static int see_head(ring_reader *r)
 {
     uint32_t head = atomic_load_explicit(r->head_word, memory_order_acquire);
-    if (between(r->at, head & COUNT_MASK) > (r->size[0] + r->larger) / RING_UNIT) return -1;
+    if (between(r->at, head & COUNT_MASK) > (r->size[0] + r->size[1]) / RING_UNIT) return -1;
     if ((head ^ r->head) >= EPOCH_ONE) {
         int st = go_to(r, head >> RING_COUNT_BITS & 1);
         if (st < 0) return st;
@@ -306,7 +301,7 @@ int ring_look(ring_reader *r, ring_found *f)
         if (f->kind == RING_TURN) {
             uint32_t skipped = h.length ? 1 : rest;
             if (n < skipped) return -1;
-            st = h.length ? move_to(r, h.length) : 1;
+            st = h.length ? go_to(r, 1) : 1;
             if (st < 0) return st;
             r->at = (r->at + skipped) & COUNT_MASK;
             r->offset = 0;
@@ -358,14 +353,16 @@ void ring_hold(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
     ring_pass(r, f);
 }
 
-/* In a stream the next message is probably as long as this one was: asks for its lines, as far as they are published. */
-static void fetch_next(const ring_reader *r, uint32_t units)
+/* In a stream: asks for as many lines as were just taken, so far on that they come before they are read, if they are published. */
+static void fetch_ahead(const ring_reader *r, uint32_t units)
 {
-    if (units < FETCH_LEAST || units > AHEAD_MOST) return;
     uint32_t rest = (r->size[r->segment] - r->offset) / RING_UNIT, n = there(r);
-    if (n > units) n = units;
     if (n > rest) n = rest;
-    copy_fetch(r->memory[r->segment] + r->offset, n * RING_UNIT, false);
+    if (units < FETCH_LEAST || n <= AHEAD) return;
+    n -= AHEAD;
+    if (n > units) n = units;
+    if (n > FETCH_MOST) n = FETCH_MOST;
+    copy_fetch(r->memory[r->segment] + r->offset + COPY_AHEAD, n * RING_UNIT, COPY_READ_LATER);
 }
 
 bool ring_take(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
@@ -377,7 +374,7 @@ bool ring_take(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
     if (!is_whole(&h) || need > there(r) || need > (r->size[r->segment] - r->offset) / RING_UNIT) return false;
     *f = found(&h, at + RING_UNIT);
     ring_hold(r, f, copy);
-    fetch_next(r, need);
+    fetch_ahead(r, need);
     return true;
 }
 

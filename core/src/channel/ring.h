@@ -34,8 +34,8 @@ enum { /* kinds of frames, bits */
     RING_WHOLE = RING_FIRST | RING_LAST,
     RING_ANSWER = 4, /* the message answers a call */
     RING_ABORT = 8,  /* the message was given up; has no payload */
-    RING_TURN = RING_FIRST | RING_ABORT /* the next frame lies at the front of this segment; or of the larger one, of which
-                                           `length` bytes are used */
+    RING_TURN = RING_FIRST | RING_ABORT /* the next frame lies at the front of this segment; if it has a `length`, of the
+                                           larger one */
 };
 
 typedef struct {
@@ -50,13 +50,13 @@ static inline ring_frame ring_header(uint32_t payload, uint32_t kind, uint32_t l
     return (ring_frame){.size_kind = payload << RING_KIND_BITS | kind, .length = length, .call = call, .read = read};
 }
 
-/* Both begin with what is not set to zero: the words, the first segment and its size; a reader also with the other's memory's
- * size, `larger`; a writer with `bound`, the first's size, and `stale`, UINT32_MAX. */
+/* Both begin with what is not set to zero: the words, the sizes, and the first segment's memory; a writer also with `bound`, the
+ * first's size, and `stale`, UINT32_MAX. */
 typedef struct {
     _Atomic uint32_t *head_word; /* a place: a count, 1 bit for the segment of the epoch's begin, 5 for the epoch */
     _Atomic uint32_t *tail_word; /* a count; in lines that the writer does not write: processors fetch them in pairs */
     uint8_t *memory[RING_SEGMENTS];
-    uint32_t size[RING_SEGMENTS]; /* bytes that are used of them */
+    uint32_t size[RING_SEGMENTS]; /* bytes; of the larger one 0: there is none */
     uint32_t segment;
     uint32_t epoch;  /* and the segment where it began: the upper bits of the head */
     uint32_t at;     /* count of the next frame */
@@ -76,8 +76,7 @@ typedef struct {
 typedef struct {
     _Atomic uint32_t *head_word, *tail_word; /* as the writer's */
     uint8_t *memory[RING_SEGMENTS];
-    uint32_t size[RING_SEGMENTS]; /* bytes that are used of them, as the writer said, */
-    uint32_t larger; /* and as many as the second has; 0: there is none */
+    uint32_t size[RING_SEGMENTS];
     uint32_t segment;
     uint32_t at, offset; /* the next frame */
     uint32_t head;       /* place as last seen, whose epoch is this one */
@@ -121,8 +120,8 @@ static inline bool ring_all_seen(const ring_writer *w, uint32_t seen)
 /* Whether the reader looks at no frame any more that lies before the epoch or the segment. */
 bool ring_past(ring_writer *w);
 
-/* Goes on in the larger segment, of which it uses so many bytes, if there is room to say so. */
-bool ring_move(ring_writer *w, uint32_t size);
+/* Goes on in the larger segment, whose memory is set, if there is room to say so. */
+bool ring_move(ring_writer *w);
 
 /* Goes on in the first one, when the reader has seen all, which `seen` says: no frame of the other is awaited any more, though the
  * last may still be looked at. */
@@ -168,7 +167,7 @@ static inline bool ring_fetch_front(const ring_reader *r)
     enum { LONGEST = 9 * COPY_LINE }; /* of longer ones lines would be asked for that are just being written */
     uint32_t end = RING_UNIT + r->offset;
     if (end <= COPY_LINE || end > LONGEST) return false;
-    copy_fetch(r->memory[0] - RING_UNIT + COPY_LINE, end - COPY_LINE, false);
+    copy_fetch(r->memory[0] - RING_UNIT + COPY_LINE, end - COPY_LINE, COPY_READ);
     return true;
 }
 

@@ -17,9 +17,7 @@
 enum {
     PAGE = 4096,
     SMALL = 7 * PAGE,     /* a ring, unless the option `buffer` asks for another */
-    LARGE = (4 << 20) + PAGE, /* what it grows to: so many messages of a power of two, and their headers; */
-    CACHED = (1 << 20) + PAGE, /* of which it uses no more for messages that are not long */
-    CACHE = 2 << 20,      /* where second-level caches hold at least so much */
+    LARGE = (4 << 20) + PAGE, /* what it grows to: so many messages of a power of two, and their headers, */
     GROW = 16,            /* when it was full, or given a frame that is not brief, so many times, */
     RAPID = 4096,         /* or so many messages between two looks for their reader's end, */
     MOMENT = 20000000,    /* within so many nanoseconds; */
@@ -156,9 +154,9 @@ static void set_up(shm_conn *c, uint32_t small, uint32_t large)
     uint32_t room = small - RING_UNIT; /* for the head */
     uint8_t *in = (uint8_t *)c->control + small_at(!c->me, small), *out = (uint8_t *)c->control + small_at(c->me, small);
     c->in.ring = (ring_reader){.head_word = (void *)in, .tail_word = &c->control->ring[!c->me].tail,
-                               .size = {room}, .larger = large, .memory = {in + RING_UNIT}};
+                               .size = {room, large}, .memory = {in + RING_UNIT}};
     c->out.ring = (ring_writer){.head_word = (void *)out, .tail_word = &c->control->ring[c->me].tail,
-                                .size = {room}, .memory = {out + RING_UNIT}, .bound = room, .stale = UINT32_MAX};
+                                .size = {room, large}, .memory = {out + RING_UNIT}, .bound = room, .stale = UINT32_MAX};
     c->larger = large;
     c->mine = &c->control->side[c->me].state;
     c->others = &c->control->side[!c->me].state;
@@ -568,7 +566,7 @@ static int take(shm_conn *c, uint8_t *to, size_t n, size_t *got)
         if (st == 0 && f->here < f->size && (brief || c->in.taken == f->here)) st = await(c, brief ? f->size : f->here + 1);
         if (st != 0) return *got ? 0 : st; /* what came is given out first */
         size_t here = f->here - c->in.taken, some = here < n - *got ? here : n - *got;
-        copy_bytes(to + *got, f->payload + c->in.taken, some, !streams(c));
+        copy_bytes(to + *got, f->payload + c->in.taken, some, streams(c) ? COPY_READ_LATER : COPY_WRITE);
         c->in.taken += (uint32_t)some;
         *got += some;
         if (c->in.taken < f->size) continue;
@@ -597,26 +595,18 @@ static IPCIO_RARE bool short_of_room(shm_conn *c)
     return ++c->out.full >= GROW;
 }
 
-/* What is used of the larger segment for messages of so many bytes.  Where a second-level cache holds such a ring and as much
- * again, lines come sooner from the one of the other's; where it does not, they come sooner from the third. */
-static uint32_t used_of_larger(const shm_conn *c, uint64_t length)
-{
-    return length <= CACHED / 8 && c->larger > CACHED && os_cache() >= CACHE ? CACHED : c->larger;
-}
-
-/* Goes on in the larger segment, where there is memory for it, for messages of so many bytes. */
-static IPCIO_RARE bool grow(shm_conn *c, uint64_t length)
+/* Goes on in the larger segment, where there is memory for it. */
+static IPCIO_RARE bool grow(shm_conn *c)
 {
     ring_writer *w = &c->out.ring;
     size_t at = grown_at(c, c->me);
     int64_t now = os_now_coarse();
     if (w->segment == 1 || c->larger == 0 || (c->out.left && !ring_past(w)) || now < c->out.poor) return false;
-    uint32_t used = used_of_larger(c, length);
-    if (os_memory_reserve(c->memory, at, used) != 0) {
+    if (os_memory_reserve(c->memory, at, c->larger) != 0) {
         c->out.poor = now + POVERTY;
         return false;
     }
-    if (map_large(c, c->me, &w->memory[1]) != 0 || !ring_move(w, used)) return false;
+    if (map_large(c, c->me, &w->memory[1]) != 0 || !ring_move(w)) return false;
     c->out.left = false;
     return true;
 }
@@ -643,7 +633,7 @@ static IPCIO_SLOW bool look_around(shm_conn *c)
 {
     int64_t now = os_now_coarse(), passed = now - c->out.lived;
     if (passed < SILENCE) return true;
-    if (passed < MOMENT && c->out.unheard - c->out.counted >= RAPID) (void)grow(c, 0);
+    if (passed < MOMENT && c->out.unheard - c->out.counted >= RAPID) (void)grow(c);
     c->out.counted = c->out.unheard;
     c->out.lived = now;
     if (!os_ended(c->fd)) return true;
@@ -668,28 +658,29 @@ static int put_payload(shm_conn *c, uint8_t *to, const uint8_t *data, uint32_t s
 {
     const uint32_t step = !awaited && size == length ? size : size <= LEAP ? STEP : LEAP;
     uint32_t done = 0;
+    const copy_lines lines = awaited ? COPY_WRITE : COPY_NO_LINES;
     int st = 0;
     while (st == 0 && size - done > step) {
-        copy_bytes(to + done, data + done, step, awaited);
+        copy_bytes(to + done, data + done, step, lines);
         done += step;
         ring_show(&c->out.ring, done);
         if (done == step && size > EARLY && atomic_load_explicit(c->others, memory_order_relaxed) & (SLEEPS | DOZES)) st = wake_reader(c);
     }
-    if (st == 0) copy_bytes(to + done, data + done, size - done, awaited);
+    if (st == 0) copy_bytes(to + done, data + done, size - done, lines);
     return st;
 }
 
-/* Finds room for the next frame, of a message of `length` bytes.  *awaited: the reader has seen all before it. */
-static inline int find_room(shm_conn *c, uint32_t size, uint64_t length, uint8_t **to, bool *awaited)
+/* Finds room for the next frame.  *awaited: the reader has seen all before it. */
+static inline int find_room(shm_conn *c, uint32_t size, uint8_t **to, bool *awaited)
 {
     ring_writer *w = &c->out.ring;
     uint32_t theirs = atomic_load_explicit(&c->theirs, memory_order_acquire);
     bool broken = false;
     *awaited = ring_all_seen(w, theirs);
     if (*awaited && (w->segment == 1 || c->out.left)) shrink(c, size, theirs);
-    if (size > RING_BRIEF && short_of_room(c)) (void)grow(c, length);
+    if (size > RING_BRIEF && short_of_room(c)) (void)grow(c);
     while (!(*to = ring_reserve(w, size, theirs, &broken)) && !broken) {
-        if (short_of_room(c) && grow(c, length)) continue;
+        if (short_of_room(c) && grow(c)) continue;
         if (peer_ended(c)) return closed(c);
         c->out.starved = true;
         if (!c->conn.out.shown || !c->conn.transport->settle(&c->conn, IPCIO_WANT_WRITE)) return IPCIO_WANT_WRITE;
@@ -713,7 +704,7 @@ static inline int put_frame(shm_conn *c, const message *m, const uint8_t *data, 
 {
     uint8_t *to;
     bool awaited;
-    int st = find_room(c, size, m->length, &to, &awaited);
+    int st = find_room(c, size, &to, &awaited);
     if (st != 0) return st;
     ring_begin(&c->out.ring, frame_header(c, m, size, kind));
     st = put_payload(c, to, data, size, m->length, awaited);
@@ -742,9 +733,9 @@ static int shm_reserve(ipcio_conn *base, uint64_t length, void **to)
     bool awaited;
     int st = prepare(c);
     if (st != 0) return st;
-    if (length >= ring_frame_most(&c->out.ring)) (void)grow(c, length);
+    if (length >= ring_frame_most(&c->out.ring)) (void)grow(c);
     if (length >= ring_frame_most(&c->out.ring)) return 0;
-    if ((st = find_room(c, (uint32_t)length, length, &room, &awaited)) == 0) *to = room;
+    if ((st = find_room(c, (uint32_t)length, &room, &awaited)) == 0) *to = room;
     return st;
 }
 
@@ -798,7 +789,7 @@ static __attribute__((flatten)) int shm_put(ipcio_conn *base, const message *m, 
     if (!to) return IPCIO_WANT_WRITE;
     c->out.starved = false;
     ring_begin(w, h);
-    copy_bytes(to, data, size, awaited);
+    copy_bytes(to, data, size, awaited ? COPY_WRITE : COPY_NO_LINES);
     return send_frame(c, size);
 }
 

@@ -37,9 +37,6 @@ int os_random(void *to, size_t n);
 /* How many processors are in use, at least 1. */
 int os_processors(void);
 
-/* Bytes of a processor's second-level cache; 0: the system does not tell. */
-long os_cache(void);
-
 /* A mutex; all zero bytes is an unlocked one. */
 typedef union {
     void *align;

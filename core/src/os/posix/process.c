@@ -86,16 +86,6 @@ int os_processors(void)
     return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-long os_cache(void)
-{
-#ifdef _SC_LEVEL2_CACHE_SIZE
-    long size = sysconf(_SC_LEVEL2_CACHE_SIZE);
-    return size > 0 ? size : 0;
-#else
-    return 0;
-#endif
-}
-
 _Static_assert(sizeof(pthread_mutex_t) <= sizeof(os_mutex), "os_mutex has no room for a mutex");
 
 void os_lock(os_mutex *m)
