@@ -72,6 +72,23 @@ static void test_system_error(void **state)
     assert_int_equal(ipcio_system_error(), 0);
 }
 
+/* What is left out is not the reason. */
+static void test_message_about_a_long_path(void **state)
+{
+    static char address[3000];
+    ipcio_server *server;
+    (void)state;
+    size_t front = (size_t)snprintf(address, sizeof address, "file://%s/no/such/", fresh_path());
+    for (size_t i = front; i + 1 < sizeof address; i++)
+        address[i] = i % 100 == 99 ? '/' : 'a';
+    FAILS(MISSING, ipcio_listen(address, NULL, &server));
+    const char *message = ipcio_message();
+    size_t length = strlen(message);
+    assert_int_equal(length, 1023);
+    assert_true(strncmp(message, address, front) == 0);
+    assert_string_equal(message + length - strlen(strerror(ENOENT)), strerror(ENOENT));
+}
+
 static void test_transports(void **state)
 {
     const char *const *transports = ipcio_transports();
@@ -88,6 +105,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(test_codes_are_unique),        TEST(test_codes_of_other_numbers),
         TEST(test_message_is_the_threads_own), TEST(test_system_error),
+        TEST(test_message_about_a_long_path),
         TEST(test_transports),
     };
     RUN(argc, argv, roles, tests);

@@ -148,6 +148,7 @@ static const struct scenario {
     {"killed reader, dozing", {"(w)", "(r)"}, 4, .dozes = true, .dies = READER},
     {"closing while it is read", {"(w)c", "R"}, 2, {50, 80}, .ring = 16 * RING_UNIT, .closes = true},
     {"closing reader", {"ww(w)", "(r)c"}, 3, .closes = true},
+    {"closing behind an answer", {"(wr)", "rwc"}, 2, .closes = true},
     {"killed writer", {"(w)", "R"}, 3, .dies = WRITER},
     {"killed writer of long messages", {"(w)", "R"}, 2, {80, 1, 50}, .dies = WRITER},
     {"killed while it is read", {"(w)", "R"}, 3, {50, 80, 7}, .ring = 16 * RING_UNIT, .dies = WRITER},
@@ -376,6 +377,9 @@ static void wait_for(int want)
 static bool wrote(int st)
 {
     if (st != 0 && st != IPCIO_CLOSED) fail("a write failed");
+    if (st != 0 && world.side[other()].read > world.side[now->side].wrote &&
+        world.side[now->side].read < world.side[now->side].written_at_end)
+        fail("a write tells of the end before the answer");
     world.side[now->side].wrote += st == 0;
     return st == 0;
 }

@@ -70,15 +70,15 @@ MUTANTS = {
         "    return (want == IPCIO_WANT_READ && !fence(c)) || news(c, want);",
         "SLEEPS : WAITS, memory_order_seq_cst);\n    return false;",
     ),
-    "the bell is not rung": ("stream", "shm.c", "closed(c) : wake_reader(c);", "closed(c) : 0;"),
+    "the bell is not rung": ("stream", "shm.c", "& SLEEPS) || rendezvous_ring(c->fd) == 0) return true;", "& SLEEPS) || true) return true;"),
+    "a write tells of the end before the answer": ("killed while it answers", "shm.c", "return unread ? 0 : closed(c);", "return closed(c);"),
     "the sleeper's flag is cleared after the bell": (
         "stream",
         "shm.c",
-        "if (!(rouse(c->others, SLEEPS | DOZES) & SLEEPS)) return 0;\n"
-        "    if (rendezvous_ring(c->fd) == 0) return 0;\n",
+        "if (!(rouse(c->others, SLEEPS | DOZES) & SLEEPS) || rendezvous_ring(c->fd) == 0) return true;\n",
         "int st = rendezvous_ring(c->fd);\n"
         "    atomic_fetch_and_explicit(c->others, ~(uint32_t)SLEEPS, memory_order_relaxed);\n"
-        "    if (st == 0) return 0;\n",
+        "    if (st == 0) return true;\n",
     ),
     "who dozes is not woken": (
         "stream, dozing",

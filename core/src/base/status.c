@@ -34,14 +34,19 @@ int ipcio_system_error(void)
     return last.system;
 }
 
+/* A path may be longer than the text has room for: then what is left out is some of the middle, not the reason at its end. */
 static void keep(int system, const char *format, va_list args)
 {
-    char text[sizeof last.text];
+    static const char left_out[] = " ... ";
+    enum { FRONT = sizeof last.text / 2 };
+    char text[1 << 14]; /* an address: each byte of a path may take three */
     int n = vsnprintf(text, sizeof text, format, args);
     if (system && n >= 0 && (size_t)n < sizeof text)
         (void)snprintf(text + n, sizeof text - (size_t)n, ": %s", os_error_text(system));
+    size_t length = strlen(text), back = sizeof last.text - FRONT - sizeof left_out;
     last.system = system;
-    memcpy(last.text, text, sizeof text);
+    if (length < sizeof last.text) memcpy(last.text, text, length + 1);
+    else (void)snprintf(last.text, sizeof last.text, "%.*s%s%s", FRONT, text, left_out, text + length - back);
 }
 
 int ipcio__fail(int status, const char *format, ...)

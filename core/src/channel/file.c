@@ -503,9 +503,9 @@ static int put_file(file_conn *c, const os_piece *pieces, int n, size_t *sent)
     bool durable = c->stream.conn.options.durable;
     if ((st = os_folder_put(c->fd[FOLDER], draft_name[c->me], name, b->bytes, b->tail, durable)) != 0) return st;
     if (durable) st = os_folder_sync(c->fd[FOLDER]);
-    if (st == 0) st = ring(c);
+    if (st == 0 && (st = ring(c)) == IPCIO_CLOSED) st = 0; /* it lived before, and may have answered this and gone */
     /* The file is not taken back, for the peer may be reading it.  So the connection is over, and its end is heard. */
-    if (st != 0 && st != IPCIO_CLOSED) file_wake(&c->stream.conn);
+    if (st != 0) file_wake(&c->stream.conn);
     if (st != 0) return st;
     c->out.number++;
     c->out.files++;
@@ -521,6 +521,7 @@ static int put_file(file_conn *c, const os_piece *pieces, int n, size_t *sent)
 static int file_send(stream *s, const os_piece *pieces, int n, size_t *sent)
 {
     file_conn *c = conn_of(&s->conn);
+    if (c->bell && os_ended(c->stream.fd)) lose(c);
     bool gone = peer_gone(c, &c->out.peer);
     int st = gone ? os_folder_look(c->fd[FOLDER]) : wait_for_room(c);
     if (gone && st != IPCIO_MISSING) return IPCIO_CLOSED;

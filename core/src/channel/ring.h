@@ -171,10 +171,10 @@ static inline bool ring_fetch_front(const ring_reader *r)
     return true;
 }
 
-/* Units that were published and not passed. */
-static inline uint32_t ring_published(const ring_reader *r)
+/* Units that were published behind the count `passed`.  For any thread. */
+static inline uint32_t ring_published(const ring_reader *r, uint32_t passed)
 {
-    return (atomic_load_explicit(r->head_word, memory_order_relaxed) - r->at) & ((1u << RING_COUNT_BITS) - 1);
+    return (atomic_load_explicit(r->head_word, memory_order_relaxed) - passed) & ((1u << RING_COUNT_BITS) - 1);
 }
 
 /* Goes on behind the frame that was found.  It still holds its room. */

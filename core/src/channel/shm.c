@@ -234,7 +234,7 @@ static IPCIO_RARE void drain(shm_conn *c)
     if (st == IPCIO_CLOSED) atomic_store_explicit(&c->gone, true, memory_order_release);
 }
 
-static bool peer_ended(shm_conn *c)
+static inline bool peer_ended(const shm_conn *c)
 {
     return atomic_load_explicit(&c->gone, memory_order_acquire) ||
            atomic_load_explicit(c->others, memory_order_seq_cst) & CLOSED;
@@ -262,13 +262,21 @@ static void hang_up(shm_conn *c)
     os_shutdown(c->fd);
 }
 
-/* Wakes the peer's reader, which sleeps.  CLOSED */
-static IPCIO_RARE int wake_reader(shm_conn *c)
+/* Wakes the peer's reader, which sleeps.  False: it is gone. */
+static IPCIO_RARE bool wake_reader(shm_conn *c)
 {
-    if (!(rouse(c->others, SLEEPS | DOZES) & SLEEPS)) return 0;
-    if (rendezvous_ring(c->fd) == 0) return 0;
+    if (!(rouse(c->others, SLEEPS | DOZES) & SLEEPS) || rendezvous_ring(c->fd) == 0) return true;
     hang_up(c); /* the peer reads all that was written so far */
-    return closed(c);
+    return false;
+}
+
+/* After a frame was shown to a peer that sleeps or has closed.  CLOSED; but not while something of the peer is unread: that may answer
+ * this very frame, and the end is told behind it. */
+static IPCIO_RARE int tell_sleeper(shm_conn *c, uint32_t state)
+{
+    if (!(state & CLOSED) && wake_reader(c)) return 0;
+    bool unread = ring_published(&c->in.ring, atomic_load_explicit(&c->ours, memory_order_acquire)) > 0;
+    return unread ? 0 : closed(c);
 }
 
 /* After a frame was shown: wakes the peer, should it sleep.  The barrier between that and the look whether it does costs a
@@ -281,8 +289,7 @@ static inline int tell_frame(shm_conn *c)
         atomic_thread_fence(memory_order_seq_cst);
         state = atomic_load_explicit(c->others, memory_order_relaxed);
     }
-    if (!(state & (SLEEPS | DOZES | CLOSED))) return 0;
-    return state & CLOSED ? closed(c) : wake_reader(c);
+    return state & (SLEEPS | DOZES | CLOSED) ? tell_sleeper(c, state) : 0;
 }
 
 /* Shows the peer the frame that was reserved and filled in.  CLOSED */
@@ -353,7 +360,7 @@ static IPCIO_SLOW void gather(shm_conn *c)
 {
     const ring_reader *r = &c->in.ring;
     uint32_t half = r->size[r->segment] / RING_UNIT / 2, many = half < PACE_MANY ? half : PACE_MANY;
-    uint32_t before = ring_published(r), now = before, pause = PACE_LEAST;
+    uint32_t before = ring_published(r, r->at), now = before, pause = PACE_LEAST;
     if (before == 0) return;
     awake(c);
     if (before >= many / 2 || (!c->in.paced && ++c->in.close % 8)) return;
@@ -361,7 +368,7 @@ static IPCIO_SLOW void gather(shm_conn *c)
     for (uint32_t paused = 0; c->in.paced && now < many && paused < PACE_MOST; paused += pause) {
         if (paused) pause = pause < PACE_STEP ? pause * 2 : PACE_STEP;
         linger(pause);
-        now = ring_published(r);
+        now = ring_published(r, r->at);
         c->in.paced = now - before >= pause / 2;
         before = now;
     }
@@ -664,7 +671,8 @@ static int put_payload(shm_conn *c, uint8_t *to, const uint8_t *data, uint32_t s
         copy_bytes(to + done, data + done, step, lines);
         done += step;
         ring_show(&c->out.ring, done);
-        if (done == step && size > EARLY && atomic_load_explicit(c->others, memory_order_relaxed) & (SLEEPS | DOZES)) st = wake_reader(c);
+        bool sleeps = done == step && size > EARLY && atomic_load_explicit(c->others, memory_order_relaxed) & (SLEEPS | DOZES);
+        if (sleeps && !wake_reader(c)) st = closed(c);
     }
     if (st == 0) copy_bytes(to + done, data + done, size - done, lines);
     return st;
