@@ -29,13 +29,14 @@ typedef enum {
 void copy_long(void *to, const void *from, size_t n, copy_lines lines);
 
 /* Asks for a line.  Not by __builtin_prefetch, which for any x86 asks for lines to be read only, and which gcc takes for nothing: it
- * leaves out calls of a function that does no more. */
+ * leaves out calls of a function that does no more.  "memory": else gcc puts loads in another order around it, and streams of 64 KiB
+ * are a tenth slower. */
 static inline void copy_fetch_line(const uint8_t *at, copy_lines lines)
 {
 #if defined(__x86_64__) && defined(__GNUC__)
-    if (lines == COPY_READ) __asm__ volatile("prefetcht0 %0" : : "m"(*at));
-    if (lines == COPY_READ_LATER) __asm__ volatile("prefetcht1 %0" : : "m"(*at));
-    if (lines == COPY_WRITE) __asm__ volatile("prefetchw %0" : : "m"(*at));
+    if (lines == COPY_READ) __asm__ volatile("prefetcht0 %0" : : "m"(*at) : "memory");
+    if (lines == COPY_READ_LATER) __asm__ volatile("prefetcht1 %0" : : "m"(*at) : "memory");
+    if (lines == COPY_WRITE) __asm__ volatile("prefetchw %0" : : "m"(*at) : "memory");
 #else
     if (lines == COPY_READ) __builtin_prefetch(at);
     if (lines == COPY_READ_LATER) __builtin_prefetch(at, 0, 2);
