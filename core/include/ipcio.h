@@ -278,9 +278,10 @@ IPCIO_API int ipcio_read(ipcio_conn *conn, int timeout, const void **data, size_
 /* Sends one message.  If the connection's last message read was a call, this is its answer.
  *   data, size   the message; with IPCIO_TRY the same in every repeated call
  * Returns when the system has taken all of it, not when the peer has read it.
- * Errors: TIMEOUT (the peer will not see any part of it, the connection is usable); CLOSED; TOOBIG over
- * either side's limit: nothing was sent, the connection is usable; INVALID closed on this side, or another
- * thread is writing, or a message is being written in pieces; FORKED; NOMEMORY; SYSTEM. */
+ * Errors: TIMEOUT (the peer will not see any part of it, the connection is usable); CLOSED (what the peer had
+ * written can still be read); TOOBIG over either side's limit: nothing was sent, the connection is usable;
+ * INVALID closed on this side, or another thread is writing, or a message is being written in pieces; FORKED;
+ * NOMEMORY; SYSTEM. */
 IPCIO_API int ipcio_write(ipcio_conn *conn, const void *data, size_t size, int timeout);
 
 /* Writes a message and reads the next one, under one deadline.  When a call fails after its message was

@@ -505,8 +505,10 @@ static int put_file(file_conn *c, const os_piece *pieces, int n, size_t *sent)
     if (durable) st = os_folder_sync(c->fd[FOLDER]);
     if (st == 0 && (st = ring(c)) == IPCIO_CLOSED) st = 0; /* it lived before, and may have answered this and gone */
     /* The file is not taken back, for the peer may be reading it.  So the connection is over, and its end is heard. */
-    if (st != 0) file_wake(&c->stream.conn);
-    if (st != 0) return st;
+    if (st != 0) {
+        file_wake(&c->stream.conn);
+        return st;
+    }
     c->out.number++;
     c->out.files++;
     c->out.bytes += size;
