@@ -695,7 +695,7 @@ static void test_random_rubbish_for_the_reader(void **state)
         for (uint32_t segment = 0; segment < 2; segment++)
             for (uint32_t offset = 0; offset < rig.size[segment]; offset += RING_UNIT) {
                 uint32_t kind = chance(4) ? RING_TURN : number(16), size = chance(20) ? number(1u << 28) : number(200);
-                put_header(segment, offset, (ring_frame){.size_kind = size << 4 | kind, .length = number(2 * UNITS + 2) * RING_UNIT});
+                put_header(segment, offset, (ring_frame){.size_kind = size << 4 | kind, .length = chance(2) ? number(3) : number(2 * UNITS + 2) * RING_UNIT});
             }
         for (int n = 0, st = 1; n < 100 && st >= 0; n++) {
             uint32_t near = (rig.r.at + number(UNITS)) & MASK;
@@ -710,7 +710,8 @@ static void test_random_rubbish_for_the_reader(void **state)
  * round as often as the counts allow. */
 static void test_turns_without_end(void **state)
 {
-    static const uint32_t lengths[] = {0, 1};
+    static const uint32_t lengths[] = {0, 1, 16, 1024, RING_LEAST - 16, RING_LEAST, RING_LEAST + 16, 2 * RING_LEAST - 16,
+                                       2 * RING_LEAST, 2 * RING_LEAST + 16};
     (void)state;
     open_rig(RING_LEAST, 2 * RING_LEAST, 0);
     for (size_t l = 0; l < COUNT(lengths); l++)

@@ -438,9 +438,11 @@ static void test_wrong_frames(void **state)
         {"a frame of the greatest size", {{(1u << 28) - 1, RING_FIRST | RING_LAST, (1u << 28) - 1}}, 2},
         {"more frames than the rings hold", {{4, RING_FIRST | RING_LAST, 4}}, (SMALL + LARGE) / RING_UNIT + 1},
         {"a head behind the reader", {{4, RING_FIRST | RING_LAST, 4}}, COUNT_MASK},
+        {"a turn to a larger segment than there is", {{0, RING_TURN, LARGE + RING_UNIT}}, 1},
+        {"a turn to a segment that ends within a unit", {{0, RING_TURN, LARGE - 1}}, 1},
         {"a turn to another segment behind the head", {{0, RING_TURN, 0}}, 1},
         {"turns without end", {{0, RING_TURN, 0}}, COUNT_MASK},
-        {"a turn to an empty segment, and much is said to be there", {{0, RING_TURN, LARGE}}, COUNT_MASK},
+        {"a turn to an empty segment, and much is said to be there", {{0, RING_TURN, 1}}, COUNT_MASK},
     };
     (void)state;
     for (size_t i = 0; i < COUNT(wrong); i++) {

@@ -300,7 +300,7 @@ int ring_look(ring_reader *r, ring_found *f)
         f->read = h.read;
         if (f->kind == RING_TURN) {
             uint32_t skipped = h.length ? 1 : rest;
-            if (n < skipped) return -1;
+            if (n < skipped || h.length > 1) return -1;
             st = h.length ? go_to(r, 1) : 1;
             if (st < 0) return st;
             r->at = (r->at + skipped) & COUNT_MASK;

@@ -34,7 +34,7 @@ enum { /* kinds of frames, bits */
     RING_WHOLE = RING_FIRST | RING_LAST,
     RING_ANSWER = 4, /* the message answers a call */
     RING_ABORT = 8,  /* the message was given up; has no payload */
-    RING_TURN = RING_FIRST | RING_ABORT /* the next frame lies at the front of this segment; if it has a `length`, of the
+    RING_TURN = RING_FIRST | RING_ABORT /* the next frame lies at the front of this segment; with a `length` of 1, of the
                                            larger one */
 };
 
