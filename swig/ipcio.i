@@ -40,6 +40,13 @@ typedef int ipcio_int;
 typedef double ipcio_seconds;
 typedef intptr_t ipcio_file;
 
+/* Done without the interpreter's lock, where it may take long in the system. */
+#define UNLOCKED(statement, handle)                                                                            \
+    do {                                                                                                       \
+        if (ipcio_blocks(handle)) IPCIO_BLOCKING(statement);                                                   \
+        else statement;                                                                                        \
+    } while (0)
+
 /* A signal may also come just before the sleep, and does not end it then: so signals are looked for after
  * every wait, and no sleep is longer than this. */
 #define LONGEST_SLEEP_MS 1000
@@ -57,13 +64,11 @@ static int wait_for(ipcio_caller *caller, void *handle, int want, int64_t deadli
     int st;
 
     IPCIO_BLOCKING(st = ipcio_wait(handle, want, until));
-    if (check_signals(caller)) {
-        ipcio_give_up(handle, want, IPCIO_INTERRUPTED, -1);
-        return IPCIO_RAISED;
-    }
-    if (st == 0 || st == IPCIO_INTERRUPTED || (st == IPCIO_TIMEOUT && until < deadline))
+    int raised = check_signals(caller);
+    if (!raised && (st == 0 || st == IPCIO_INTERRUPTED || (st == IPCIO_TIMEOUT && until < deadline)))
         return 0;
-    return ipcio_give_up(handle, want, st, seconds);
+    UNLOCKED(st = ipcio_give_up(handle, want, raised ? IPCIO_INTERRUPTED : st, raised ? -1 : seconds), handle);
+    return raised ? IPCIO_RAISED : st;
 }
 
 /* The loop that ipcio.h shows under WAITING ELSEWHERE.  `call` is tried once in any case; with a timeout of
@@ -80,11 +85,11 @@ static int wait_for(ipcio_caller *caller, void *handle, int want, int64_t deadli
         }                                                                                                      \
     } while (0)
 #define TRY(st, call, handle) UNLOCKED(st = (call), handle)
-/* Done without an interpreter's lock, where it may take long in the system. */
-#define UNLOCKED(statement, handle)                                                                            \
+#define ONE_TRY(call, handle)                                                                                  \
     do {                                                                                                       \
-        if (ipcio_blocks(handle)) IPCIO_BLOCKING(statement);                                                   \
-        else statement;                                                                                        \
+        int st;                                                                                                \
+        TRY(st, call, handle);                                                                                 \
+        return st;                                                                                             \
     } while (0)
 %}
 
@@ -160,8 +165,8 @@ typedef struct {} ipcio_set;
         return st;
     }
 
-    ipcio_int fileno() { return ipcio_fileno($self); }
-    ipcio_int write_fileno() { return ipcio_write_fileno($self); }
+    ipcio_int fileno() { ONE_TRY(ipcio_fileno($self), $self); }
+    ipcio_int write_fileno() { ONE_TRY(ipcio_write_fileno($self), $self); }
     ipcio_st peer(ipcio_peer *peer);
     ipcio_st sender(const char **text);
     const char *address();
@@ -212,7 +217,8 @@ typedef struct {} ipcio_set;
     }
     ipcio_int fileno() { return ipcio_fileno($self); }
     ipcio_st try_wait(void **which) {
-        int st = ipcio_set_wait($self, 0, which);
+        int st;
+        TRY(st, ipcio_set_wait($self, 0, which), $self);
         return st == IPCIO_TIMEOUT || st == IPCIO_INTERRUPTED ? IPCIO_WANT_READ : st;
     }
 }
@@ -250,63 +256,63 @@ ipcio_st open_set(ipcio_set **set)
 /* One try, for serve and event loops: the value, the error, or what to wait for. */
 ipcio_st try_accept(ipcio_server *server, ipcio_conn **conn)
 {
-    return ipcio_accept(server, IPCIO_TRY, conn);
+    ONE_TRY(ipcio_accept(server, IPCIO_TRY, conn), server);
 }
 
 ipcio_st try_read(ipcio_conn *conn, const void **data, size_t *size)
 {
-    return ipcio_read(conn, IPCIO_TRY, data, size);
+    ONE_TRY(ipcio_read(conn, IPCIO_TRY, data, size), conn);
 }
 
 ipcio_ok try_write(ipcio_conn *conn, const void *data, size_t size)
 {
-    return ipcio_write(conn, data, size, IPCIO_TRY);
+    ONE_TRY(ipcio_write(conn, data, size, IPCIO_TRY), conn);
 }
 
 ipcio_ok try_send_file(ipcio_conn *conn, ipcio_file file, const void *note, size_t note_size)
 {
-    return ipcio_send_file(conn, file, note, note_size, IPCIO_TRY);
+    ONE_TRY(ipcio_send_file(conn, file, note, note_size, IPCIO_TRY), conn);
 }
 
 ipcio_st try_call(ipcio_conn *conn, const void *data, size_t size, const void **answer, size_t *answer_size)
 {
-    return ipcio_call(conn, data, size, IPCIO_TRY, answer, answer_size);
+    ONE_TRY(ipcio_call(conn, data, size, IPCIO_TRY, answer, answer_size), conn);
 }
 
 ipcio_st try_read_start(ipcio_conn *conn, size_t *length)
 {
-    return ipcio_read_start(conn, IPCIO_TRY, length);
+    ONE_TRY(ipcio_read_start(conn, IPCIO_TRY, length), conn);
 }
 
 ipcio_st try_read_buffer(ipcio_conn *conn, void *to, size_t n, size_t *got)
 {
-    return ipcio_read_buffer(conn, to, n, IPCIO_TRY, got);
+    ONE_TRY(ipcio_read_buffer(conn, to, n, IPCIO_TRY, got), conn);
 }
 
 ipcio_ok try_read_end(ipcio_conn *conn)
 {
-    return ipcio_read_end(conn, IPCIO_TRY);
+    ONE_TRY(ipcio_read_end(conn, IPCIO_TRY), conn);
 }
 
 ipcio_ok try_write_start(ipcio_conn *conn, size_t announced)
 {
-    return ipcio_write_start(conn, announced, IPCIO_TRY);
+    ONE_TRY(ipcio_write_start(conn, announced, IPCIO_TRY), conn);
 }
 
 ipcio_ok try_write_buffer(ipcio_conn *conn, const void *data, size_t size)
 {
-    return ipcio_write_buffer(conn, data, size, IPCIO_TRY);
+    ONE_TRY(ipcio_write_buffer(conn, data, size, IPCIO_TRY), conn);
 }
 
 ipcio_ok try_write_end(ipcio_conn *conn)
 {
-    return ipcio_write_end(conn, IPCIO_TRY);
+    ONE_TRY(ipcio_write_end(conn, IPCIO_TRY), conn);
 }
 
 /* Gives up a call that wanted `want`: it has waited for so long, or was interrupted (nil, None). */
 ipcio_ok give_up(void *handle, int want, ipcio_seconds timeout)
 {
-    return ipcio_give_up(handle, want, timeout < 0 ? IPCIO_INTERRUPTED : IPCIO_TIMEOUT, timeout);
+    ONE_TRY(ipcio_give_up(handle, want, timeout < 0 ? IPCIO_INTERRUPTED : IPCIO_TIMEOUT, timeout), handle);
 }
 
 /* What Set.wait answers for this handle. */

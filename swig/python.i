@@ -135,7 +135,7 @@ static int check_signals(ipcio_caller *caller)
         $result = Py_BuildValue("LK", (long long)pid$argnum, (unsigned long long)address$argnum);
 %}
 
-/* Views.  `self` is the connection, in functions too: see VIEWING. */
+/* Views.  `self` is the connection, in functions too: see READING. */
 %typemap(in, numinputs=0) (const void **seen, size_t *size) (const void *data, size_t size)
     "$1 = (void *)&data; $2 = &size;"
 %typemap(argout) (const void **seen, size_t *size)
@@ -345,20 +345,28 @@ WAITING(ipcio_server::accept, IPCIO_WANT_READ)
 %enddef
 ENDING_ROOM(ipcio_conn::write_view)
 ENDING_ROOM(ipcio_conn::write_end)
-/* The tries that use the memory of a view anew. */
-%define VIEWING(function, side)
+/* The tries that use the memory of a view anew.  Another thread must not read before what came is copied. */
+%define READING(function)
 %exception function %{
     self = swig_obj[0];
-    if (!end_view(self, side)) SWIG_fail;
+    if (!begin_call(self, IPCIO_WANT_READ)) SWIG_fail;
+    $action
+    end_call(self, IPCIO_WANT_READ);
+%}
+%enddef
+READING(try_read)
+READING(try_call)
+READING(try_read_start)
+READING(try_read_view)
+%define WRITING(function)
+%exception function %{
+    self = swig_obj[0];
+    if (!end_view(self, IPCIO_WANT_WRITE)) SWIG_fail;
     $action
 %}
 %enddef
-VIEWING(try_read, IPCIO_WANT_READ)
-VIEWING(try_call, IPCIO_WANT_READ)
-VIEWING(try_read_start, IPCIO_WANT_READ)
-VIEWING(try_read_view, IPCIO_WANT_READ)
-VIEWING(try_write_view, IPCIO_WANT_WRITE)
-VIEWING(try_write_end, IPCIO_WANT_WRITE)
+WRITING(try_write_view)
+WRITING(try_write_end)
 %exception ipcio_server::halt %{
     tell_serve(self, 1);
     $action
@@ -820,7 +828,7 @@ static PyObject *try_connect(PyObject *self, PyObject *given)
     if (begun != Py_None && !take_handle(begun, SWIGTYPE_p_ipcio_conn, (void **)&conn)) return NULL;
     int st = IPCIO_RAISED;
     if ((address_text = take_text(address)) && (options_text = take_text(options)))
-        st = ipcio_connect(PyBytes_AS_STRING(address_text), PyBytes_AS_STRING(options_text), IPCIO_TRY, &conn);
+        TRY(st, ipcio_connect(PyBytes_AS_STRING(address_text), PyBytes_AS_STRING(options_text), IPCIO_TRY, &conn), NULL);
     Py_XDECREF(address_text);
     Py_XDECREF(options_text);
     if (st < 0) {

@@ -396,7 +396,8 @@ IPCIO_API int64_t ipcio_deadline(double seconds);
 IPCIO_API int ipcio_wait(void *handle, int want, int64_t deadline);
 
 /* Whether any call on the handle may take long in the system, whatever its timeout: over `file` a folder is asked, which may
- * be slow or on another host.  An interpreter's lock is given up first for such a call.  True for NULL: listening and connecting. */
+ * be slow or on another host.  An interpreter's lock is given up first for such a call.  True for NULL, listening and
+ * connecting, and for a set that such a handle was in. */
 IPCIO_API int ipcio_blocks(const void *handle);
 
 /* Gives up a call that answered IPCIO_WANT_...: an unfinished write is aborted, an unfinished call

@@ -51,11 +51,11 @@ static inline void show_read_ahead(ipcio_conn *c)
 static int open_fileno(ipcio_conn *c)
 {
     if (c->in.epoll != OS_NONE) return 0;
-    process_lock();
+    fork_forbid();
     int st = os_bell_new(&c->in.bell);
     if (st == 0) st = os_set_new(&c->in.epoll);
     if (st == 0 && c->base.look) st = os_timer_new(&c->in.timer);
-    process_unlock();
+    fork_allow();
     if (st == 0 && c->base.look) st = os_set_put(c->in.epoll, c->in.timer, IPCIO_WANT_READ, c);
     if (st == 0) st = os_set_put(c->in.epoll, c->in.bell, IPCIO_WANT_READ, c);
     if (st == 0) st = os_set_put(c->in.epoll, c->base.side[IPCIO_WANT_READ].fd, IPCIO_WANT_READ, c);
@@ -252,7 +252,7 @@ int connection_accepted(ipcio_conn *c, const char *text)
     if (!c->address.text) return ipcio__fail(IPCIO_NOMEMORY, "%s: no memory for a connection", text);
     memcpy(c->address.text, text, size);
     made(c);
-    return handle_enlist(&c->base, &connection_kind, c->address.text);
+    return handle_open(&c->base, &connection_kind, c->address.text);
 }
 
 static int try_connect(ipcio_conn *c, int timeout)
@@ -290,9 +290,7 @@ void ipcio_conn_close(ipcio_conn *c)
 
 void ipcio_conn_forget(ipcio_conn *c)
 {
-    process_lock(); /* the last who leaves a closed handle releases it inside, maybe just now */
     if (atomic_load_explicit(&c->base.gate, memory_order_acquire) & GATE_RELEASED) forget(c);
-    process_unlock();
 }
 
 void ipcio_conn_free(ipcio_conn *c)

@@ -57,10 +57,10 @@ static const handle_kind server_kind = {.noun = "server", .wake = wake, .release
 /* What accept waits for: a client, or the bell. */
 static int open_waiting(ipcio_server *s)
 {
-    process_lock();
+    fork_forbid();
     int st = os_bell_new(&s->bell);
     if (st == 0) st = os_set_new(&s->epoll);
-    process_unlock();
+    fork_allow();
     if (st == 0) st = os_set_put(s->epoll, s->bell, IPCIO_WANT_READ, s);
     if (st == 0) st = os_set_put(s->epoll, s->listener, IPCIO_WANT_READ, s);
     if (st == 0 && s->watch != OS_NONE) st = os_set_put(s->epoll, s->watch, IPCIO_WANT_READ, s);
@@ -218,7 +218,7 @@ static int ask_again(ipcio_server *s, ipcio_conn **conn)
     return st;
 }
 
-/* Inside the reading side and the process's lock: a fork must not come between a client and its place in a list. */
+/* Inside the reading side, after fork_forbid: a fork must not come between a client and its place in a list. */
 static int accept_one(ipcio_server *s, ipcio_conn **conn)
 {
     if (atomic_exchange(&s->stop, false)) {
@@ -245,9 +245,9 @@ static int try_accept(ipcio_server *s, ipcio_conn **conn)
     *conn = NULL;
     int st = handle_enter(&s->base, IPCIO_WANT_READ);
     if (st != 0) return st;
-    process_lock();
+    fork_forbid();
     st = accept_one(s, conn);
-    process_unlock();
+    fork_allow();
     return handle_leave_with(&s->base, IPCIO_WANT_READ, st);
 }
 

@@ -45,13 +45,13 @@ int ipcio_set_new(ipcio_set **set)
     *set = NULL;
     ipcio_set *s = calloc(1, sizeof *s);
     if (!s) return ipcio__fail(IPCIO_NOMEMORY, "no memory for a set");
-    process_lock();
+    fork_forbid();
     int st = os_set_new(&s->epoll);
     if (st != 0)
         st = ipcio__fail_os(st, "cannot make a set");
-    else if ((st = handle_enlist(&s->base, &set_kind, "set")) != 0)
+    else if ((st = handle_open(&s->base, &set_kind, "set")) != 0)
         release(&s->base);
-    process_unlock();
+    fork_allow();
     s->base.side[IPCIO_WANT_READ].fd = s->epoll;
     if (st == 0) *set = s;
     else free(s);
@@ -103,6 +103,7 @@ static int watch_member(ipcio_set *s, handle *h, int want)
     if (st != 0) return ipcio__fail_os(st, "%s: cannot be waited for", h->text);
     h->set_want = want;
     if (h->look && (s->look == 0 || h->look < s->look)) s->look = h->look;
+    if (h->blocks) s->base.blocks = true;
     return 0;
 }
 

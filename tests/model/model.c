@@ -333,8 +333,8 @@ int os_fence(void)
     for (int i = 0; i < THREADS; i++) show_stores(&world.threads[i]);
     return 0;
 }
-void process_lock(void) {}
-void process_unlock(void) {}
+void fork_forbid(void) {}
+void fork_allow(void) {}
 int ipcio__fail(int status, const char *format, ...) { return status; }
 int ipcio__fail_os(int status, const char *format, ...) { return status; }
 

@@ -120,35 +120,44 @@ def test_no_answer_for_a_while(slow, script, in_thread):
         server.finish()
 
 
-def test_other_threads_go_on(slow, script):
-    """While one asks the folder."""
-    slow.stalled.touch()
+def test_other_threads_go_on(slow, script, name):
+    """While one asks the folder, whatever for, they may do anything."""
     process = script("""
-        leave = threading.Event()
-        def serve():
-            with ipcio.listen(arguments[0]):
-                tell("listens")
-                leave.wait()
-            tell("closed")
-        threading.Thread(target=serve).start()
-        wait()
-        tell("goes on")
-        wait()
-        leave.set()
-        wait()
-        tell("goes on")
-        """, f"file://{slow.there}")
-    slow.until_asked()
-    process.go()
-    process.expect("goes on")
-    slow.stalled.unlink()
-    process.expect("listens")
-    slow.asked.unlink()
-    slow.stalled.touch()
-    process.go()
-    slow.until_asked()
-    process.go()
-    process.expect("goes on")
-    slow.stalled.unlink()
-    process.expect("closed")
+        import asyncio
+        from ipcio import aio
+        slow, quick = arguments
+        made, loop = [], asyncio.new_event_loop()
+        def listens(): made.append(ipcio.listen(slow))
+        def connects(): made.append(ipcio.connect(slow, 60))
+        def accepts(): made.append(made[0].accept(60))
+        def writes(): made[1].write(b"request", 60)
+        def reads(): assert made[2].read(60) == b"request"
+        async def opened(): return await aio.connect(slow, 60)
+        def connects_in_loop(): made.append(loop.run_until_complete(opened()))
+        def writes_in_loop(): loop.run_until_complete(made[3].write(b"request", 60))
+        def closes():
+            while made: made.pop().close()
+        for step in listens, connects, accepts, writes, reads, connects_in_loop, writes_in_loop, closes:
+            wait()
+            thread = threading.Thread(target=step)
+            thread.start()
+            wait()
+            with ipcio.listen(quick) as server, ipcio.connect(quick, 60) as client, server.accept(60) as conn:
+                client.write(b"quick")
+                tell(conn.read(60))
+            wait()
+            thread.join()
+            tell("done")
+        loop.close()
+        """, f"file://{slow.there}", f"shm://{name}")
+    for _ in range(8):
+        slow.asked.unlink(missing_ok=True)
+        slow.stalled.touch()
+        process.go()
+        slow.until_asked()
+        process.go()
+        process.expect(repr(b"quick"))
+        slow.stalled.unlink()
+        process.go()
+        process.expect("done")
     process.finish()

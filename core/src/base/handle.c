@@ -3,6 +3,7 @@
 
 enum { MOMENT = 10000 }; /* looks */
 static os_mutex lock; /* guards all that the process has one of; held around a fork */
+static _Atomic unsigned forbidding; /* threads that a fork waits for; counted up under the lock */
 static handle *all;
 static bool hooked; /* the fork handler is there */
 bool handle_barrier;
@@ -17,13 +18,36 @@ void process_unlock(void)
     os_unlock(&lock);
 }
 
+void fork_forbid(void)
+{
+    process_lock();
+    atomic_fetch_add_explicit(&forbidding, 1, memory_order_relaxed);
+    process_unlock();
+}
+
+void fork_allow(void)
+{
+    atomic_fetch_sub_explicit(&forbidding, 1, memory_order_release);
+}
+
+/* Not with the lock held, which those who forbid it may need. */
+static void before_fork(void)
+{
+    for (;;) {
+        process_lock();
+        if (atomic_load_explicit(&forbidding, memory_order_acquire) == 0) return;
+        process_unlock();
+        (void)os_poll(NULL, 0, os_now() + MILLISECOND / 10);
+    }
+}
+
 /* The child has copies of all descriptors.  They would keep the parent's names and connections alive beyond its
  * death, so they go at once; what the parent sees is not touched. */
 static void in_child(void)
 {
     for (handle *h = all; h; h = h->next) {
         unsigned gate = atomic_load_explicit(&h->gate, memory_order_relaxed);
-        atomic_store_explicit(&h->gate, GATE_CLOSED | GATE_FORKED | GATE_RELEASED, memory_order_relaxed);
+        atomic_store_explicit(&h->gate, GATE_CLOSED | GATE_FORKED | GATE_RELEASING | GATE_RELEASED, memory_order_relaxed);
         if (!(gate & GATE_RELEASED)) h->kind->abandon(h);
     }
     process_unlock();
@@ -36,12 +60,12 @@ bool handle_torn(const handle *h)
             atomic_load_explicit(&h->inside[IPCIO_WANT_WRITE], memory_order_relaxed));
 }
 
-int handle_enlist(handle *h, const handle_kind *kind, const char *text)
+static int enlist(handle *h, const handle_kind *kind, const char *text)
 {
     h->kind = kind;
     h->text = text;
     atomic_init(&h->gate, 0);
-    if (!hooked && os_at_fork(process_lock, process_unlock, in_child) != 0)
+    if (!hooked && os_at_fork(before_fork, process_unlock, in_child) != 0)
         return ipcio__fail(IPCIO_NOMEMORY, "%s: the fork handler cannot be installed", text);
     if (!hooked) handle_barrier = os_barrier() == 0;
     hooked = true;
@@ -55,7 +79,7 @@ int handle_enlist(handle *h, const handle_kind *kind, const char *text)
 int handle_open(handle *h, const handle_kind *kind, const char *text)
 {
     process_lock();
-    int st = handle_enlist(h, kind, text);
+    int st = enlist(h, kind, text);
     process_unlock();
     return st;
 }
@@ -86,10 +110,12 @@ void handle_left(handle *h)
     if (atomic_load_explicit(&h->sleepers, memory_order_acquire)) return;
     unsigned gate = atomic_load_explicit(&h->gate, memory_order_acquire);
     if (!(gate & GATE_CLOSED) || gate & (GATE_CLOSING | GATE_SET)) return;
-    process_lock(); /* a child forked in the middle would keep what is not closed yet */
-    if (!(atomic_fetch_or_explicit(&h->gate, GATE_RELEASED, memory_order_acq_rel) & GATE_RELEASED))
+    fork_forbid(); /* a child forked in the middle would keep what is not closed yet */
+    if (!(atomic_fetch_or_explicit(&h->gate, GATE_RELEASING, memory_order_acq_rel) & GATE_RELEASING)) {
         h->kind->release(h);
-    process_unlock();
+        atomic_fetch_or_explicit(&h->gate, GATE_RELEASED, memory_order_release);
+    }
+    fork_allow();
 }
 
 /* Somebody is inside, and not only for a moment. */

@@ -20,8 +20,9 @@ enum { /* bits of the gate */
     GATE_CLOSING = 1,
     GATE_CLOSED = 2,
     GATE_FORKED = 4,
-    GATE_RELEASED = 8,
-    GATE_SET = 16 /* in a set, which still knows its descriptors */
+    GATE_RELEASING = 8,
+    GATE_RELEASED = 16,
+    GATE_SET = 32 /* in a set, which still knows its descriptors */
 };
 
 typedef struct handle handle;
@@ -80,15 +81,19 @@ struct handle {
     handle *set_next, **set_link; /* and among those that the system may not tell of; NULL: it does */
 };
 
-/* The process's one lock, for what it has one of.  A fork waits for it, so the child finds it free. */
+/* The process's one lock, for what it has one of.  Only for a moment: other threads may wait for it with an interpreter's
+ * lock.  A fork waits for it, so the child finds it free. */
 void process_lock(void);
 void process_unlock(void);
 
-/* Enters `h` in the list, open.  NOMEMORY when the fork handler cannot be installed.  Enlist is for who has the
- * process's lock: descriptors are made, and kept where `abandon` finds them, under that lock, so that no fork comes
- * between. */
+/* No fork comes between: descriptors are made and kept where `abandon` finds them, or given back.  Any number of threads may
+ * be at that, for as long as a folder on another host takes, and may take the lock meanwhile.  With the lock there is no
+ * need for it. */
+void fork_forbid(void);
+void fork_allow(void);
+
+/* Enters `h` in the list, open.  NOMEMORY when the fork handler cannot be installed. */
 int handle_open(handle *h, const handle_kind *kind, const char *text);
-int handle_enlist(handle *h, const handle_kind *kind, const char *text);
 
 /* In a forked child: a thread was inside when it was forked off, so what that thread owns may be half changed.  Its memory
  * is left alone. */

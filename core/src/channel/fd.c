@@ -25,7 +25,7 @@ static void open_stream(ipcio_conn *c, os_fd fd)
     if (os_local_peer(fd, &peer) != 0) conn_of(c)->stream.takes_files = false; /* it can bring none */
 }
 
-/* Under the process's lock, so that a fork finds the descriptor in its handle. */
+/* After fork_forbid, so that a fork finds the descriptor in its handle. */
 static int adopt(const address *a, bool listening, os_fd *fd)
 {
     size_t digits = strspn(a->name, "0123456789");
@@ -42,9 +42,9 @@ static int adopt(const address *a, bool listening, os_fd *fd)
 
 static int fd_listen(ipcio_server *s)
 {
-    process_lock();
+    fork_forbid();
     int st = adopt(&s->address, true, &s->listener);
-    process_unlock();
+    fork_allow();
     return st;
 }
 
@@ -78,10 +78,10 @@ static int fd_greeted(ipcio_conn *c)
 static int fd_connect(ipcio_conn *c)
 {
     os_fd fd = OS_NONE;
-    process_lock();
+    fork_forbid();
     int st = adopt(&c->address, false, &fd);
     if (st == 0) open_stream(c, fd);
-    process_unlock();
+    fork_allow();
     if (st != 0) return st;
     c->limit_comes = c->options.framing == FRAMING_MESSAGE;
     return introduce(c);

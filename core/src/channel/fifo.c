@@ -70,7 +70,7 @@ static void close_waiting(fifo_conn *f)
     f->waits = false;
 }
 
-/* What to wait for `fd` with; under the process's lock.  Of a reader, no one waits for the other side. */
+/* What to wait for `fd` with; fork_forbid was called.  Of a reader, no one waits for the other side. */
 static int open_waiting(fifo_conn *f, os_fd fd, const char *text)
 {
     f->bell = f->set[IPCIO_WANT_READ] = f->set[IPCIO_WANT_WRITE] = OS_NONE;
@@ -105,9 +105,9 @@ static int fifo_connect(ipcio_conn *c)
         return ipcio__fail(st, f->reads ? "%s: there is no such FIFO" : "%s: nobody has the FIFO open to read", c->address.text);
     }
     if (st != 0) return st;
-    process_lock();
+    fork_forbid();
     st = open_waiting(f, f->stream.fd, c->address.text);
-    process_unlock();
+    fork_allow();
     if (st == 0) use_waiting(f);
     return st;
 }
@@ -118,12 +118,10 @@ static int fifo_greeted(ipcio_conn *c)
     return 0;
 }
 
-/* The server may look for the next client; under the process's lock. */
-static void leave_server(fifo_conn *f)
+/* The server may look for the next client. */
+static void give_back(fifo_server *s)
 {
-    fifo_server *s = f->server;
-    if (!s) return;
-    f->server = NULL;
+    s->client->server = NULL;
     s->client = NULL;
     ipcio_server *base = &s->rendezvous.base;
     os_fd next = OS_NONE;
@@ -138,6 +136,13 @@ static void leave_server(fifo_conn *f)
         os_bell_ring(base->bell); /* accept tries again */
 }
 
+static void leave_server(fifo_conn *f)
+{
+    process_lock();
+    if (f->server) give_back(f->server);
+    process_unlock();
+}
+
 static int has_ended(const ipcio_conn *c)
 {
     return ipcio__fail(IPCIO_CLOSED, "%s: this side has ended the connection", c->base.text);
@@ -150,10 +155,7 @@ static int fifo_start(ipcio_conn *c, message *m)
         return ipcio__fail(IPCIO_UNSUPPORTED, "%s: this side only writes; direction=read reads", c->base.text);
     if (atomic_load(&f->ended)) return has_ended(c);
     int st = stream_start(c, m);
-    if (st != IPCIO_CLOSED) return st;
-    process_lock();
-    leave_server(f);
-    process_unlock();
+    if (st == IPCIO_CLOSED) leave_server(f);
     return st;
 }
 
@@ -210,17 +212,19 @@ static int fifo_listen(ipcio_server *s)
     if (s->options.direction == DIRECTION_WRITE)
         return ipcio__fail(IPCIO_UNSUPPORTED, "%s: who listens reads; to write, connect", s->address.text);
     if ((st = rendezvous_listen_at(s, &place)) != 0) return st;
-    process_lock();
+    fork_forbid();
     (void)os_watch(server_of(s)->rendezvous.path, &s->watch); /* where nothing watches, accept looks when it is woken */
-    process_unlock();
+    fork_allow();
     return 0;
 }
 
 static void fifo_unlisten(ipcio_server *base)
 {
     fifo_server *s = server_of(base);
+    process_lock();
     if (s->client) s->client->server = NULL;
     s->client = NULL;
+    process_unlock();
     rendezvous_unlisten(base);
 }
 
@@ -262,7 +266,7 @@ static bool may_be_gone(ipcio_server *s)
     return true;
 }
 
-static int fifo_accept(ipcio_server *base, ipcio_conn *c)
+static int find_writer(ipcio_server *base, ipcio_conn *c)
 {
     fifo_server *s = server_of(base);
     os_fd next = OS_NONE;
@@ -280,6 +284,14 @@ static int fifo_accept(ipcio_server *base, ipcio_conn *c)
     if (st != 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
     st = os_fifo_look(base->listener) == 0 ? hand_over(base, conn_of(c), next) : renew(base, next);
     if (st < 0) os_close(next);
+    return st;
+}
+
+static int fifo_accept(ipcio_server *s, ipcio_conn *c)
+{
+    process_lock();
+    int st = find_writer(s, c);
+    process_unlock();
     return st;
 }
 

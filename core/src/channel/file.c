@@ -565,7 +565,6 @@ static bool file_settle(ipcio_conn *base, int want)
 
 /* ------------------------------------------------------------------------------------------ both */
 
-/* Under the process's lock, as all that makes descriptors to keep. */
 static void begin(file_conn *c, int me)
 {
     stream_open(&c->stream.conn, OS_NONE);
@@ -796,10 +795,10 @@ static int file_connect(ipcio_conn *base)
     if (st == 0) st = rendezvous_connect_at(base, &c->rendezvous, path, os_local_connect, begin_with_bell);
     if (st != 0 && st != IPCIO_MISSING) return st;
     bool bell = st == 0;
-    process_lock();
+    fork_forbid();
     st = enter_folder(c, bell);
     if (st != 0 && c->open) file_abandon(base);
-    process_unlock();
+    fork_allow();
     int64_t *pause = &base->base.side[IPCIO_WANT_READ].pause;
     if (st == 0) {
         rendezvous_close(&c->rendezvous);
@@ -819,9 +818,9 @@ static int open_folder(file_server *s)
     const char *text = s->base.base.address.text;
     int st = s->named ? os_folder_make(OS_NONE, s->path) : 0;
     if (st == IPCIO_EXISTS) st = 0;
-    process_lock();
+    fork_forbid();
     if (st == 0) st = os_folder_open(OS_NONE, s->path, &s->folder);
-    process_unlock();
+    fork_allow();
     if (st == IPCIO_MISSING && !s->named)
         return ipcio__fail_os(st, "%s: the folder must be there: it is what both sides reach", text);
     return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot open %s", text, s->path);
@@ -884,10 +883,10 @@ static int open_listener(file_server *s)
     s->record.bell = rendezvous_bind(&s->base, s->named) == 0;
     if (s->record.bell) s->bell = *listener;
     if (s->named && s->record.bell) return 0;
-    process_lock();
+    fork_forbid();
     int st = os_timer_new(&s->timer);
     if (st == 0) st = os_set_new(&s->set);
-    process_unlock();
+    fork_allow();
     if (st == 0) st = os_set_put(s->set, s->timer, IPCIO_WANT_READ, NULL);
     if (st == 0 && s->record.bell) st = os_set_put(s->set, s->bell, IPCIO_WANT_READ, NULL);
     if (st == 0) st = os_folder_put(s->folder, FILE_DRAFT, FILE_SERVER, &s->record, sizeof s->record, false);

@@ -142,9 +142,9 @@ static size_t grown_at(const shm_conn *c, int ring)
 static IPCIO_RARE int map_large(shm_conn *c, int ring, uint8_t **segment)
 {
     void **at = &c->large[ring];
-    process_lock();
+    fork_forbid();
     int st = *at ? 0 : os_memory_map(c->memory, grown_at(c, ring), c->larger, at);
-    process_unlock();
+    fork_allow();
     *segment = *at;
     return st == 0 ? 0 : ipcio__fail_os(st, "%s: no memory for a larger ring", c->conn.base.text);
 }
@@ -173,12 +173,12 @@ static int make_memory(shm_conn *c)
     uint32_t large = asked ? 0 : LARGE;
     void *at = NULL;
     c->mapped = large_at(0, small, large);
-    process_lock();
+    fork_forbid();
     int st = os_memory_new(large_at(2, small, large), &c->memory);
     if (st == 0) st = os_memory_reserve(c->memory, 0, c->mapped);
     if (st == 0) st = os_memory_map(c->memory, 0, c->mapped, &at);
     c->control = at;
-    process_unlock();
+    fork_allow();
     if (st != 0) return ipcio__fail_os(st, "%s: no memory for the rings", c->conn.base.text);
     memcpy(c->control->magic, magic, sizeof magic);
     c->control->small = small;

@@ -23,12 +23,12 @@ static void close_file(os_fd *file)
     *file = OS_NONE;
 }
 
-/* Under the process's lock, as its coming: a child forked in the middle would keep it. */
+/* A child forked in the middle would keep it. */
 static void drop_file(os_fd *file)
 {
-    process_lock();
+    fork_forbid();
     close_file(file);
-    process_unlock();
+    fork_allow();
 }
 
 int stream_over(stream *s, int status, const char *why)
@@ -65,7 +65,7 @@ int stream_receive_file(stream *s, const os_piece *pieces, int n, size_t *got)
 {
     if (s->in.coming != OS_NONE && buffer_size(&s->in.ahead) == 0) return IPCIO_PROTOCOL;
     os_fd file;
-    process_lock();
+    fork_forbid();
     int st = os_receive_file(s->fd, pieces, n, got, &file);
     if (file != OS_NONE && s->in.coming != OS_NONE) {
         close_file(&file);
@@ -73,7 +73,7 @@ int stream_receive_file(stream *s, const os_piece *pieces, int n, size_t *got)
     } else if (file != OS_NONE) {
         s->in.coming = file;
     }
-    process_unlock();
+    fork_allow();
     return st;
 }
 
@@ -124,10 +124,10 @@ int stream_take(ipcio_conn *c, void *to, size_t n, size_t *got)
 int stream_expect_file(stream *s)
 {
     if (s->in.coming == OS_NONE) return stream_broken(s, "a message announces a file that did not come");
-    process_lock();
+    fork_forbid();
     s->in.file = s->in.coming;
     s->in.coming = OS_NONE;
-    process_unlock();
+    fork_allow();
     return 0;
 }
 

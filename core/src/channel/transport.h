@@ -37,7 +37,7 @@ typedef struct transport {
     bool blocks;        /* as ipcio_blocks says */
     size_t server_size, conn_size; /* of its structs, which begin with ipcio_server and ipcio_conn */
 
-    /* Takes s->address and listens.  Owns nothing after an error.  Makes descriptors under the process's lock.
+    /* Takes s->address and listens.  Owns nothing after an error.  Makes descriptors where no fork comes between (fork_forbid).
      * EXISTS DENIED INVALID NOMEMORY SYSTEM */
     int (*listen)(ipcio_server *s);
     /* The next client into `c`, which is zeroed but for its base.  WANT_READ; SYSTEM: the client stays queued */

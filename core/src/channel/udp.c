@@ -370,13 +370,13 @@ static int udp_listen(ipcio_server *base)
     if ((st = os_random(s->key, sizeof s->key)) != 0)
         return ipcio__fail_os(st, "%s: there is no randomness", base->address.text);
     do {
-        process_lock();
+        fork_forbid();
         for (size_t i = 0; i < n; i++) {
             s->at = endpoints[i];
             if ((st = os_udp_listen(&s->at, base->options.network, &s->shared, &s->socket)) == 0) break;
         }
         if (st == 0 && (st = os_set_new(&base->listener)) == 0) st = show(s);
-        process_unlock();
+        fork_allow();
     } while (st == IPCIO_EXISTS && namelock_look_again(&looks));
     if (st == IPCIO_EXISTS) st = ipcio__fail(st, "%s: a live server has the port", base->address.text);
     else if (st == IPCIO_INVALID) st = no_interface(base->address.text, &base->options);
@@ -402,8 +402,10 @@ static void close_listener(udp_server *s)
 static void udp_unlisten(ipcio_server *base)
 {
     udp_server *s = server_of(base);
+    process_lock();
     close_listener(s);
     if (s->out) s->out->server = NULL;
+    process_unlock();
     namelock_drop(&s->lock);
 }
 
@@ -441,7 +443,7 @@ static void set_sides(udp_conn *u, os_fd reading)
 }
 
 /* A client is known by what it sends first. */
-static int udp_accept(ipcio_server *base, ipcio_conn *c)
+static int lend_socket(ipcio_server *base, ipcio_conn *c)
 {
     udp_server *s = server_of(base);
     udp_conn *u = conn_of(c);
@@ -465,6 +467,14 @@ static int udp_accept(ipcio_server *base, ipcio_conn *c)
     os_set_mute(base->listener, s->socket);
     set_sides(u, u->set);
     return 0;
+}
+
+static int udp_accept(ipcio_server *base, ipcio_conn *c)
+{
+    process_lock();
+    int st = lend_socket(base, c);
+    process_unlock();
+    return st;
 }
 
 static int udp_greeted(ipcio_conn *c)
@@ -515,10 +525,10 @@ static int udp_connect(ipcio_conn *c)
     size_t n = 0;
     int st = port_resolve(&c->address, endpoints, &n);
     if (st != 0 && st != IPCIO_MISSING) return st;
-    process_lock();
+    fork_forbid();
     for (size_t i = 0; i < n; i++)
         if ((st = try_endpoint(u, &endpoints[i])) == 0) break;
-    process_unlock();
+    fork_allow();
     if (st == 0) {
         os_udp_room(u->fd, c->options.buffer ? c->options.buffer : UNREAD);
         limit_length(c);
@@ -551,11 +561,13 @@ static void udp_close(ipcio_conn *c)
 {
     udp_conn *u = conn_of(c);
     if (u->open && u->serves) close_reading(u);
+    process_lock();
     if (u->open && u->server) {
         u->server->out = NULL;
         (void)show(u->server);
         u->open = false;
     }
+    process_unlock();
     close_socket(u);
 }
 

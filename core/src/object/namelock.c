@@ -50,9 +50,9 @@ int namelock_take(namelock *l, const char *path)
     if (!l->path) return IPCIO_NOMEMORY;
     memcpy(l->path, path, size);
     for (;;) {
-        process_lock();
+        fork_forbid();
         int st = try_take(path, &l->file);
-        process_unlock();
+        fork_allow();
         if (st == 0) return 0;
         if (st > 0) {
             (void)os_poll(NULL, 0, os_now() + MILLISECOND / 10);
