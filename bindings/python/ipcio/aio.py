@@ -17,7 +17,7 @@ it first waited in, and is used in that loop's thread; only Server.stop may be c
 A task that is cancelled while it waits gives its call up: a write takes its message back, the late answer to a call is
 dropped, and the connection stays usable.  A message that a read has taken is never lost that way.
 
-Looking up a host name is the one thing here that blocks.
+Only looking up a host name blocks the loop, and over file a folder that is slow to answer; threads go on.
 """
 from __future__ import annotations
 
