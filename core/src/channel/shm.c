@@ -69,8 +69,7 @@ typedef struct {
     os_fd place;            /* a server's: keeps the descriptor free that the client's memory will need */
     control *control;
     size_t mapped;          /* bytes from there */
-    void *large[2];         /* the rings' larger segments, where they are mapped, */
-    uint32_t larger;        /* and bytes of each; 0: there are none */
+    void *large[2];         /* the rings' larger segments, where they are mapped */
     int me;
     bool open, greeted;     /* fd is one to close; the memory is there */
     bool own_user;          /* the peer is this user: its messages need not be copied before they are looked at */
@@ -132,10 +131,15 @@ static size_t large_at(int ring, uint32_t small, uint32_t large)
     return small_at(2, small) + (size_t)ring * large;
 }
 
-/* Of this connection. */
+/* Bytes of each of this connection's larger segments; 0: there are none. */
+static uint32_t large_size(const shm_conn *c)
+{
+    return c->out.ring.size[1];
+}
+
 static size_t grown_at(const shm_conn *c, int ring)
 {
-    return c->mapped + (size_t)ring * c->larger;
+    return c->mapped + (size_t)ring * large_size(c);
 }
 
 /* Maps the larger segment of a ring; inside the ring's side. */
@@ -143,7 +147,7 @@ static IPCIO_RARE int map_large(shm_conn *c, int ring, uint8_t **segment)
 {
     void **at = &c->large[ring];
     fork_forbid();
-    int st = *at ? 0 : os_memory_map(c->memory, grown_at(c, ring), c->larger, at);
+    int st = *at ? 0 : os_memory_map(c->memory, grown_at(c, ring), large_size(c), at);
     fork_allow();
     *segment = *at;
     return st == 0 ? 0 : ipcio__fail_os(st, "%s: no memory for a larger ring", c->conn.base.text);
@@ -157,7 +161,6 @@ static void set_up(shm_conn *c, uint32_t small, uint32_t large)
                                .size = {room, large}, .memory = {in + RING_UNIT}};
     c->out.ring = (ring_writer){.head_word = (void *)out, .tail_word = &c->control->ring[c->me].tail,
                                 .size = {room, large}, .memory = {out + RING_UNIT}, .bound = room, .stale = UINT32_MAX};
-    c->larger = large;
     c->mine = &c->control->side[c->me].state;
     c->others = &c->control->side[!c->me].state;
     atomic_store_explicit(&c->fences, os_fence_join() == 0, memory_order_relaxed);
@@ -593,7 +596,7 @@ static int shm_take(ipcio_conn *c, void *to, size_t n, size_t *got)
 /* Counts how often room was short lately: whether that pays for the larger segment. */
 static IPCIO_RARE bool short_of_room(shm_conn *c)
 {
-    if (c->out.ring.segment == 1 || c->larger == 0) return false;
+    if (c->out.ring.segment == 1 || large_size(c) == 0) return false;
     int64_t now = os_now_coarse();
     if (c->out.full == 0 || now - c->out.since > MOMENT) {
         c->out.since = now;
@@ -608,8 +611,8 @@ static IPCIO_RARE bool grow(shm_conn *c)
     ring_writer *w = &c->out.ring;
     size_t at = grown_at(c, c->me);
     int64_t now = os_now_coarse();
-    if (w->segment == 1 || c->larger == 0 || (c->out.left && !ring_past(w)) || now < c->out.poor) return false;
-    if (os_memory_reserve(c->memory, at, c->larger) != 0) {
+    if (w->segment == 1 || large_size(c) == 0 || (c->out.left && !ring_past(w)) || now < c->out.poor) return false;
+    if (os_memory_reserve(c->memory, at, large_size(c)) != 0) {
         c->out.poor = now + POVERTY;
         return false;
     }
@@ -625,7 +628,7 @@ static IPCIO_RARE void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
     ring_writer *w = &c->out.ring;
     if (w->segment == 0) {
         if (!ring_past(w)) return;
-        os_memory_release(c->memory, grown_at(c, c->me), c->larger);
+        os_memory_release(c->memory, grown_at(c, c->me), large_size(c));
         c->out.left = false;
         return;
     }
@@ -982,7 +985,7 @@ static void for_all_memory(shm_conn *c, void (*act)(void *at, size_t size))
 {
     if (c->control) act(c->control, c->mapped);
     for (int i = 0; i < 2; i++)
-        if (c->large[i]) act(c->large[i], c->larger);
+        if (c->large[i]) act(c->large[i], large_size(c));
 }
 
 /* A child forked from now on is not told of this connection, but may hold what was viewed. */
