@@ -359,22 +359,28 @@ static inline struct child *start_echo(const char *address)
     return child;
 }
 
-/* A role or thread sleeps in the system: nothing else tells that it has come as far as its wait. */
+/* A role or thread sleeps in the system, or has ended. */
+static inline int is_asleep(pid_t tid)
+{
+    char path[64], text[512], *state;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    CHECK(n > 0);
+    text[n] = '\0';
+    state = strrchr(text, ')');
+    return state != NULL && strchr("SZ", state[2]) != NULL;
+}
+
+/* Nothing else tells that it has come as far as its wait. */
 static inline void until_asleep(pid_t tid)
 {
     int64_t end = now_ms() + LONG_MS;
-    char path[64], text[512], *state;
-
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)tid);
-    do {
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t n = read(fd, text, sizeof text - 1);
-        close(fd);
-        CHECK(n > 0 && now_ms() < end);
-        text[n] = '\0';
-        state = strrchr(text, ')');
+    while (!is_asleep(tid)) {
+        CHECK(now_ms() < end);
         sched_yield();
-    } while (state == NULL || state[2] != 'S');
+    }
 }
 
 /* --------------------------------------------------------------------------------------- other users */

@@ -1,6 +1,6 @@
 /* stop.c - one side of a conversation is stopped at each of its system calls, as by SIGSTOP.  While a server stands still
  * its clients' calls time out; while a client does nobody else is held up.  Then it goes on, and nothing is lost, mixed up
- * or left behind. */
+ * or left behind; nor is the answer of a server that has gone meanwhile. */
 #include "trace.h"
 
 static struct {
@@ -194,9 +194,79 @@ static void test_client_stops(void **state)
              scene->places);
 }
 
+/* ------------------------------------------------------------------------------ answered, and gone */
+
+static const size_t asked[] = {5, BIG, 5};
+
+static void answers_and_goes(void *context)
+{
+    ipcio_conn *conn;
+    (void)context;
+    OK(ipcio_listen(scene->address, NULL, &server));
+    OK(ipcio_accept(server, LONG_MS, &conn));
+    for (size_t i = 0; i < COUNT(asked); i++) {
+        const void *data;
+        size_t size;
+        OK(ipcio_read(conn, LONG_MS, &data, &size));
+        CHECK(size == asked[i] && is_filled(data, size, i));
+        WRITES(conn, "answer");
+    }
+    ipcio_conn_free(conn);
+    ipcio_server_free(server);
+    atomic_store(&scene->ended, true);
+}
+
+/* Each write went well, and is answered; the end is told after that. */
+static void asks(void *context)
+{
+    static unsigned char request[BIG];
+    ipcio_conn *conn;
+    const void *data;
+    size_t size;
+    (void)context;
+    be_traced();
+    OK(ipcio_connect(scene->address, NULL, LONG_MS, &conn));
+    for (size_t i = 0; i < COUNT(asked); i++) {
+        fill(request, asked[i], i);
+        OK(ipcio_write(conn, request, asked[i], LONG_MS));
+        READS(conn, "answer");
+    }
+    CHECK(ipcio_read(conn, LONG_MS, &data, &size) == IPCIO_CLOSED);
+    ipcio_conn_free(conn);
+    atomic_store(&scene->done, true);
+    sched_yield();
+}
+
+static int gone;
+
+static bool server_goes(void)
+{
+    struct child *echo = forked(answers_and_goes, NULL), *victim = traced(asks, NULL);
+    bool reached = runs_to_its_place(victim);
+    while (reached && !atomic_load(&scene->ended) && !is_asleep(echo->pid))
+        sched_yield();
+    gone += reached && atomic_load(&scene->ended);
+    let_go(victim);
+    finish(victim);
+    finish(echo);
+    return reached;
+}
+
+static void test_answered_and_gone(void **state)
+{
+    (void)state;
+    every = 1;
+    gone = 0;
+    snprintf(scene->address, sizeof scene->address, "%s", new_address());
+    sweep(server_goes);
+    assert_true(gone > 0);
+    one_line("client stopped at %ld entries and exits of system calls: its server had gone %d times then, and each answer was read",
+             scene->places, gone);
+}
+
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {TEST(test_server_stops), TEST(test_client_stops)};
+    const struct CMUnitTest tests[] = {TEST(test_server_stops), TEST(test_client_stops), TEST(test_answered_and_gone)};
     if (!may_trace()) {
         puts("skipped: this system does not let a process trace another");
         return SKIPPED;
