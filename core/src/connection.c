@@ -290,7 +290,9 @@ void ipcio_conn_close(ipcio_conn *c)
 
 void ipcio_conn_forget(ipcio_conn *c)
 {
+    process_lock(); /* two threads may ask for it */
     if (atomic_load_explicit(&c->base.gate, memory_order_acquire) & GATE_RELEASED) forget(c);
+    process_unlock();
 }
 
 void ipcio_conn_free(ipcio_conn *c)
