@@ -259,8 +259,10 @@ static int try_connect(ipcio_conn *c, int timeout)
 {
     int st = handle_enter(&c->base, IPCIO_WANT_READ);
     if (st != 0) return st;
+    fork_forbid();
     st = c->transport->connect(c);
     if (st == 0) made(c);
+    fork_allow();
     handle_leave(&c->base, IPCIO_WANT_READ);
     return st == IPCIO_MISSING && timeout != 0 ? IPCIO_WANT_READ : st;
 }

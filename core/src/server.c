@@ -57,10 +57,8 @@ static const handle_kind server_kind = {.noun = "server", .wake = wake, .release
 /* What accept waits for: a client, or the bell. */
 static int open_waiting(ipcio_server *s)
 {
-    fork_forbid();
     int st = os_bell_new(&s->bell);
     if (st == 0) st = os_set_new(&s->epoll);
-    fork_allow();
     if (st == 0) st = os_set_put(s->epoll, s->bell, IPCIO_WANT_READ, s);
     if (st == 0) st = os_set_put(s->epoll, s->listener, IPCIO_WANT_READ, s);
     if (st == 0 && s->watch != OS_NONE) st = os_set_put(s->epoll, s->watch, IPCIO_WANT_READ, s);
@@ -69,17 +67,13 @@ static int open_waiting(ipcio_server *s)
     return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot listen", s->address.text);
 }
 
-/* In the list before it has descriptors, so that a fork finds them all. */
+/* No fork may come between. */
 static int start(ipcio_server *s)
 {
-    int st = handle_open(&s->base, &server_kind, s->address.text);
+    int st = s->transport->listen(s);
     if (st != 0) return st;
-    if ((st = s->transport->listen(s)) == 0) {
-        s->base.text = s->address.text; /* which may now say what the system chose */
-        if ((st = open_waiting(s)) == 0) return 0;
-        release(&s->base);
-    }
-    handle_forget(&s->base);
+    if ((st = open_waiting(s)) == 0) st = handle_open(&s->base, &server_kind, s->address.text);
+    if (st != 0) release(&s->base);
     return st;
 }
 
@@ -99,7 +93,10 @@ int ipcio_listen(const char *text, const char *opts, ipcio_server **server)
         s->address = a;
         s->options = o;
         s->listener = s->epoll = s->bell = s->watch = OS_NONE;
-        if ((st = start(s)) == 0) *server = s;
+        fork_forbid();
+        st = start(s);
+        fork_allow();
+        if (st == 0) *server = s;
     }
     if (st != 0) {
         address_free(s ? &s->address : &a);

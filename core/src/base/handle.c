@@ -2,8 +2,10 @@
 #include "base/handle.h"
 
 enum { MOMENT = 10000 }; /* looks */
-static os_mutex lock; /* guards all that the process has one of; held around a fork */
-static _Atomic unsigned forbidding; /* threads that a fork waits for; counted up under the lock */
+static os_mutex lock; /* guards all that the process has one of; held around a fork, */
+static os_mutex door; /* as this one, which who forbids a fork goes through: a fork that waits keeps others from coming */
+static _Atomic unsigned forbidding;      /* threads that went through, */
+static _Thread_local unsigned forbidden; /* and how often this one did */
 static handle *all;
 static bool hooked; /* the fork handler is there */
 bool handle_barrier;
@@ -20,25 +22,30 @@ void process_unlock(void)
 
 void fork_forbid(void)
 {
-    process_lock();
+    if (forbidden++) return;
+    os_lock(&door);
     atomic_fetch_add_explicit(&forbidding, 1, memory_order_relaxed);
-    process_unlock();
+    os_unlock(&door);
 }
 
 void fork_allow(void)
 {
-    atomic_fetch_sub_explicit(&forbidding, 1, memory_order_release);
+    if (--forbidden == 0) atomic_fetch_sub_explicit(&forbidding, 1, memory_order_release);
 }
 
-/* Not with the lock held, which those who forbid it may need. */
+/* The lock comes last: those who are waited for may need it. */
 static void before_fork(void)
 {
-    for (;;) {
-        process_lock();
-        if (atomic_load_explicit(&forbidding, memory_order_acquire) == 0) return;
-        process_unlock();
-        (void)os_poll(NULL, 0, os_now() + MILLISECOND / 10);
-    }
+    unsigned own = forbidden > 0; /* a signal handler forks */
+    os_lock(&door);
+    while (atomic_load_explicit(&forbidding, memory_order_acquire) > own) (void)os_poll(NULL, 0, os_now() + MILLISECOND / 10);
+    process_lock();
+}
+
+static void after_fork(void)
+{
+    process_unlock();
+    os_unlock(&door);
 }
 
 /* The child has copies of all descriptors.  They would keep the parent's names and connections alive beyond its
@@ -50,7 +57,7 @@ static void in_child(void)
         atomic_store_explicit(&h->gate, GATE_CLOSED | GATE_FORKED | GATE_RELEASING | GATE_RELEASED, memory_order_relaxed);
         if (!(gate & GATE_RELEASED)) h->kind->abandon(h);
     }
-    process_unlock();
+    after_fork();
 }
 
 bool handle_torn(const handle *h)
@@ -65,7 +72,7 @@ static int enlist(handle *h, const handle_kind *kind, const char *text)
     h->kind = kind;
     h->text = text;
     atomic_init(&h->gate, 0);
-    if (!hooked && os_at_fork(before_fork, process_unlock, in_child) != 0)
+    if (!hooked && os_at_fork(before_fork, after_fork, in_child) != 0)
         return ipcio__fail(IPCIO_NOMEMORY, "%s: the fork handler cannot be installed", text);
     if (!hooked) handle_barrier = os_barrier() == 0;
     hooked = true;

@@ -87,8 +87,8 @@ void process_lock(void);
 void process_unlock(void);
 
 /* No fork comes between: descriptors are made and kept where `abandon` finds them, or given back.  Any number of threads may
- * be at that, for as long as a folder on another host takes, and may take the lock meanwhile.  With the lock there is no
- * need for it. */
+ * be at that, for as long as a folder on another host takes; they may take the lock meanwhile, and forbid it again, but not
+ * first the lock and then this. */
 void fork_forbid(void);
 void fork_allow(void);
 

@@ -25,7 +25,6 @@ static void open_stream(ipcio_conn *c, os_fd fd)
     if (os_local_peer(fd, &peer) != 0) conn_of(c)->stream.takes_files = false; /* it can bring none */
 }
 
-/* After fork_forbid, so that a fork finds the descriptor in its handle. */
 static int adopt(const address *a, bool listening, os_fd *fd)
 {
     size_t digits = strspn(a->name, "0123456789");
@@ -42,9 +41,7 @@ static int adopt(const address *a, bool listening, os_fd *fd)
 
 static int fd_listen(ipcio_server *s)
 {
-    fork_forbid();
     int st = adopt(&s->address, true, &s->listener);
-    fork_allow();
     return st;
 }
 
@@ -78,10 +75,8 @@ static int fd_greeted(ipcio_conn *c)
 static int fd_connect(ipcio_conn *c)
 {
     os_fd fd = OS_NONE;
-    fork_forbid();
     int st = adopt(&c->address, false, &fd);
     if (st == 0) open_stream(c, fd);
-    fork_allow();
     if (st != 0) return st;
     c->limit_comes = c->options.framing == FRAMING_MESSAGE;
     return introduce(c);

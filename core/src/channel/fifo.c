@@ -70,7 +70,7 @@ static void close_waiting(fifo_conn *f)
     f->waits = false;
 }
 
-/* What to wait for `fd` with; fork_forbid was called.  Of a reader, no one waits for the other side. */
+/* What to wait for `fd` with.  Of a reader, no one waits for the other side. */
 static int open_waiting(fifo_conn *f, os_fd fd, const char *text)
 {
     f->bell = f->set[IPCIO_WANT_READ] = f->set[IPCIO_WANT_WRITE] = OS_NONE;
@@ -105,9 +105,7 @@ static int fifo_connect(ipcio_conn *c)
         return ipcio__fail(st, f->reads ? "%s: there is no such FIFO" : "%s: nobody has the FIFO open to read", c->address.text);
     }
     if (st != 0) return st;
-    fork_forbid();
     st = open_waiting(f, f->stream.fd, c->address.text);
-    fork_allow();
     if (st == 0) use_waiting(f);
     return st;
 }
@@ -212,9 +210,7 @@ static int fifo_listen(ipcio_server *s)
     if (s->options.direction == DIRECTION_WRITE)
         return ipcio__fail(IPCIO_UNSUPPORTED, "%s: who listens reads; to write, connect", s->address.text);
     if ((st = rendezvous_listen_at(s, &place)) != 0) return st;
-    fork_forbid();
     (void)os_watch(server_of(s)->rendezvous.path, &s->watch); /* where nothing watches, accept looks when it is woken */
-    fork_allow();
     return 0;
 }
 

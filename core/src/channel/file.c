@@ -795,10 +795,8 @@ static int file_connect(ipcio_conn *base)
     if (st == 0) st = rendezvous_connect_at(base, &c->rendezvous, path, os_local_connect, begin_with_bell);
     if (st != 0 && st != IPCIO_MISSING) return st;
     bool bell = st == 0;
-    fork_forbid();
     st = enter_folder(c, bell);
     if (st != 0 && c->open) file_abandon(base);
-    fork_allow();
     int64_t *pause = &base->base.side[IPCIO_WANT_READ].pause;
     if (st == 0) {
         rendezvous_close(&c->rendezvous);
@@ -818,9 +816,7 @@ static int open_folder(file_server *s)
     const char *text = s->base.base.address.text;
     int st = s->named ? os_folder_make(OS_NONE, s->path) : 0;
     if (st == IPCIO_EXISTS) st = 0;
-    fork_forbid();
     if (st == 0) st = os_folder_open(OS_NONE, s->path, &s->folder);
-    fork_allow();
     if (st == IPCIO_MISSING && !s->named)
         return ipcio__fail_os(st, "%s: the folder must be there: it is what both sides reach", text);
     return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot open %s", text, s->path);
@@ -883,10 +879,8 @@ static int open_listener(file_server *s)
     s->record.bell = rendezvous_bind(&s->base, s->named) == 0;
     if (s->record.bell) s->bell = *listener;
     if (s->named && s->record.bell) return 0;
-    fork_forbid();
     int st = os_timer_new(&s->timer);
     if (st == 0) st = os_set_new(&s->set);
-    fork_allow();
     if (st == 0) st = os_set_put(s->set, s->timer, IPCIO_WANT_READ, NULL);
     if (st == 0 && s->record.bell) st = os_set_put(s->set, s->bell, IPCIO_WANT_READ, NULL);
     if (st == 0) st = os_folder_put(s->folder, FILE_DRAFT, FILE_SERVER, &s->record, sizeof s->record, false);

@@ -89,9 +89,7 @@ static int write_record(rendezvous_server *s)
 
 static int open_place(rendezvous_server *s, int (*open_it)(const char *path, os_fd *fd))
 {
-    fork_forbid();
     int st = open_it(s->path, &s->base.listener);
-    fork_allow();
     return st;
 }
 
@@ -246,9 +244,7 @@ static void wait_for_server(ipcio_conn *c, rendezvous *r, char path[PATH_SIZE])
         char *slash = strrchr(path, '/');
         char kept = slash[1];
         slash[1] = 0;
-        fork_forbid();
         r->watched = os_watch(path, &r->watch) == 0;
-        fork_allow();
         slash[1] = kept;
         news = true; /* it may have come before the watch */
     } else {
@@ -280,10 +276,8 @@ int rendezvous_connect_at(ipcio_conn *c, rendezvous *r, char path[PATH_SIZE], in
                           void (*made)(ipcio_conn *c, os_fd fd))
 {
     os_fd fd = OS_NONE;
-    fork_forbid();
     int st = reach(path, &fd);
     if (st == 0) made(c, fd);
-    fork_allow();
     if (st == IPCIO_MISSING || st > 0) wait_for_server(c, r, path);
     if (st == IPCIO_MISSING) return rendezvous_nobody(c, path);
     if (st > 0) return IPCIO_WANT_READ;

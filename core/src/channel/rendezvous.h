@@ -52,7 +52,7 @@ typedef struct {
     bool watched; /* if there is one */
 } rendezvous;
 
-/* As `connect` of a transport.  `made` gets what `reach` has opened, before a fork can come.  MISSING of `reach`, or
+/* As `connect` of a transport.  `made` gets what `reach` has opened.  MISSING of `reach`, or
  * above 0: it is tried again. */
 int rendezvous_connect(ipcio_conn *c, rendezvous *r, int (*reach)(const char *path, os_fd *fd),
                        void (*made)(ipcio_conn *c, os_fd fd));

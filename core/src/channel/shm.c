@@ -176,12 +176,10 @@ static int make_memory(shm_conn *c)
     uint32_t large = asked ? 0 : LARGE;
     void *at = NULL;
     c->mapped = large_at(0, small, large);
-    fork_forbid();
     int st = os_memory_new(large_at(2, small, large), &c->memory);
     if (st == 0) st = os_memory_reserve(c->memory, 0, c->mapped);
     if (st == 0) st = os_memory_map(c->memory, 0, c->mapped, &at);
     c->control = at;
-    fork_allow();
     if (st != 0) return ipcio__fail_os(st, "%s: no memory for the rings", c->conn.base.text);
     memcpy(c->control->magic, magic, sizeof magic);
     c->control->small = small;

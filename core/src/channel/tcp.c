@@ -55,10 +55,8 @@ static int tcp_listen(ipcio_server *base)
     size_t i;
     int looks = 0;
     do {
-        fork_forbid();
         for (i = 0; i < n; i++)
             if ((st = os_tcp_listen(&endpoints[i], &base->listener)) == 0) break;
-        fork_allow();
     } while (st == IPCIO_EXISTS && namelock_look_again(&looks));
     if (st == IPCIO_EXISTS) return ipcio__fail(st, "%s: a live server has the port", text);
     if (st != 0) return ipcio__fail_os(st, "%s: cannot listen", text);
@@ -137,10 +135,8 @@ static int step(tcp_conn *t)
 {
     int st = 0;
     if (!t->on_way) {
-        fork_forbid();
         st = os_tcp_connect(&t->endpoints[t->next++], &t->trying);
         t->on_way = st == 0;
-        fork_allow();
     }
     if (st == 0) st = os_tcp_connected(t->trying);
     if (st == 0) st = os_tcp_tune(t->trying, t->stream.conn.options.keepalive);

@@ -9,6 +9,8 @@
  * abort, reserve and commit inside the writing side, arrived and settle inside the side they are asked for; the two sides
  * run at the same time in different threads, so each has its own state.
  * listen and unlisten are called by one thread alone.
+ * No fork comes between what listen, accept, greeted, connect, unlisten and close do; others that make or give back
+ * descriptors forbid it (fork_forbid).
  *
  * What arrives is not trusted: a transport checks it, answers PROTOCOL, and is not called again.
  *
@@ -37,7 +39,7 @@ typedef struct transport {
     bool blocks;        /* as ipcio_blocks says */
     size_t server_size, conn_size; /* of its structs, which begin with ipcio_server and ipcio_conn */
 
-    /* Takes s->address and listens.  Owns nothing after an error.  Makes descriptors where no fork comes between (fork_forbid).
+    /* Takes s->address and listens.  Owns nothing after an error.
      * EXISTS DENIED INVALID NOMEMORY SYSTEM */
     int (*listen)(ipcio_server *s);
     /* The next client into `c`, which is zeroed but for its base.  WANT_READ; SYSTEM: the client stays queued */

@@ -370,13 +370,11 @@ static int udp_listen(ipcio_server *base)
     if ((st = os_random(s->key, sizeof s->key)) != 0)
         return ipcio__fail_os(st, "%s: there is no randomness", base->address.text);
     do {
-        fork_forbid();
         for (size_t i = 0; i < n; i++) {
             s->at = endpoints[i];
             if ((st = os_udp_listen(&s->at, base->options.network, &s->shared, &s->socket)) == 0) break;
         }
         if (st == 0 && (st = os_set_new(&base->listener)) == 0) st = show(s);
-        fork_allow();
     } while (st == IPCIO_EXISTS && namelock_look_again(&looks));
     if (st == IPCIO_EXISTS) st = ipcio__fail(st, "%s: a live server has the port", base->address.text);
     else if (st == IPCIO_INVALID) st = no_interface(base->address.text, &base->options);
@@ -525,10 +523,8 @@ static int udp_connect(ipcio_conn *c)
     size_t n = 0;
     int st = port_resolve(&c->address, endpoints, &n);
     if (st != 0 && st != IPCIO_MISSING) return st;
-    fork_forbid();
     for (size_t i = 0; i < n; i++)
         if ((st = try_endpoint(u, &endpoints[i])) == 0) break;
-    fork_allow();
     if (st == 0) {
         os_udp_room(u->fd, c->options.buffer ? c->options.buffer : UNREAD);
         limit_length(c);

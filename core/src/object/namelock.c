@@ -50,9 +50,7 @@ int namelock_take(namelock *l, const char *path)
     if (!l->path) return IPCIO_NOMEMORY;
     memcpy(l->path, path, size);
     for (;;) {
-        fork_forbid();
         int st = try_take(path, &l->file);
-        fork_allow();
         if (st == 0) return 0;
         if (st > 0) {
             (void)os_poll(NULL, 0, os_now() + MILLISECOND / 10);
