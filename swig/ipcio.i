@@ -105,7 +105,7 @@ typedef struct {} ipcio_server;
 typedef struct {} ipcio_set;
 
 %extend ipcio_conn {
-    ~ipcio_conn() { UNLOCKED(ipcio_conn_free($self), $self); }
+    ~ipcio_conn() { IPCIO_BLOCKING(ipcio_conn_free($self)); }
 
     ipcio_st read(ipcio_caller *caller, const void **data, size_t *size, ipcio_seconds timeout = -1) {
         int st;
@@ -172,7 +172,7 @@ typedef struct {} ipcio_set;
     const char *address();
     %rename(close) shut; /* the functions' own names are taken */
     ipcio_ok shut() {
-        UNLOCKED(ipcio_conn_close($self), $self);
+        IPCIO_BLOCKING(ipcio_conn_close($self));
 #ifdef SWIGLUA /* whose strings are copies, and which collects garbage late */
         ipcio_conn_forget($self);
 #endif
@@ -181,7 +181,7 @@ typedef struct {} ipcio_set;
 }
 
 %extend ipcio_server {
-    ~ipcio_server() { UNLOCKED(ipcio_server_free($self), $self); }
+    ~ipcio_server() { IPCIO_BLOCKING(ipcio_server_free($self)); }
 
     ipcio_st accept(ipcio_caller *caller, ipcio_conn **conn, ipcio_seconds timeout = -1) {
         int st;
@@ -193,15 +193,17 @@ typedef struct {} ipcio_set;
     %rename(stop) halt;
     ipcio_ok halt() { ipcio_server_stop($self); return 0; }
     %rename(close) shut;
-    ipcio_ok shut() { UNLOCKED(ipcio_server_close($self), $self); return 0; }
+    ipcio_ok shut() { IPCIO_BLOCKING(ipcio_server_close($self)); return 0; }
 }
 
 /* serve stands on a set, in the language itself: its handlers cannot be called through the core. */
 %extend ipcio_set {
-    ~ipcio_set() { ipcio_set_free($self); }
+    ~ipcio_set() { UNLOCKED(ipcio_set_free($self), $self); }
 
-    ipcio_ok add(void *handle, int want);
-    void remove(void *handle);
+    %rename(add) put;
+    ipcio_ok put(void *handle, int want) { ONE_TRY(ipcio_set_add($self, handle, want), $self); }
+    %rename(remove) drop;
+    void drop(void *handle) { UNLOCKED(ipcio_set_remove($self, handle), $self); }
     %rename(wait) next;
     ipcio_st next(ipcio_caller *caller, void **which, ipcio_seconds timeout = -1) {
         int64_t deadline = ipcio_deadline(timeout), until;

@@ -411,12 +411,12 @@ ipcio_st show_memory(const void *data, size_t size, int64_t *pid, uint64_t *addr
 %inline %{
 ipcio_st try_read_view(ipcio_conn *conn, const void **seen, size_t *size)
 {
-    return ipcio_read(conn, IPCIO_TRY, seen, size);
+    ONE_TRY(ipcio_read(conn, IPCIO_TRY, seen, size), conn);
 }
 
 ipcio_st try_write_view(ipcio_conn *conn, size_t announced, void **room)
 {
-    return ipcio_write_view(conn, announced, IPCIO_TRY, room);
+    ONE_TRY(ipcio_write_view(conn, announced, IPCIO_TRY, room), conn);
 }
 %}
 
@@ -818,7 +818,7 @@ static PyObject *conn_call(PyObject *self, PyObject *const *given, Py_ssize_t co
 }
 
 /* One try of connect, for ipcio.aio: the connection, and None or what to wait for.  `begun` is the connection of the
- * try before, or None; an error frees its handle. */
+ * try before, or None. */
 static PyObject *try_connect(PyObject *self, PyObject *given)
 {
     PyObject *address, *options, *begun, *address_text = NULL, *options_text = NULL;
@@ -832,7 +832,6 @@ static PyObject *try_connect(PyObject *self, PyObject *given)
     Py_XDECREF(address_text);
     Py_XDECREF(options_text);
     if (st < 0) {
-        if (begun != Py_None && st != IPCIO_RAISED) ((SwigPyObject *)begun)->own = 0;
         set_error(st);
         return NULL;
     }

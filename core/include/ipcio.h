@@ -260,7 +260,8 @@ IPCIO_API void ipcio_server_free(ipcio_server *server);
 
 /* Connects, waiting for the server to appear if need be.
  *   conn   receives the handle; free it with ipcio_conn_free.  NULL after an error.  With IPCIO_TRY set it
- *          to NULL before the first call and leave it as it is for the repeated ones.
+ *          to NULL before the first call and leave it as it is for the repeated ones; after an error of one of
+ *          these the handle is closed, and still to be freed.
  * Errors: TIMEOUT nobody served the name in time; MISSING the same, with timeout 0; INVALID bad address or
  * option; DENIED; UNSUPPORTED; NOMEMORY; SYSTEM. */
 IPCIO_API int ipcio_connect(const char *address, const char *options, int timeout, ipcio_conn **conn);

@@ -19,6 +19,7 @@ typedef struct {
     bool block;
     ipcio_sleep *sleep;
     void *context;
+    int64_t due; /* when it is called next; 0: no call waits */
     char *address, options[32]; /* of one that is still to be opened */
     ipcio_server *server;    /* NULL: a client */
     ipcio_conn *conn;
@@ -133,14 +134,23 @@ static void *handle_of(entry *e)
     return e->conn ? (void *)e->conn : (void *)e->server;
 }
 
+/* As ipcio_wait, but TIMEOUT as soon as the sleep function is due, however short the single waits are. */
+static int wait_till_due(entry *e, void *on, int want)
+{
+    if (e->due == 0) e->due = os_now() + atomic_load(&interval) * MILLISECOND;
+    int st = ipcio_wait(on, want, e->due);
+    if (st == 0 && os_now() >= e->due) st = IPCIO_TIMEOUT;
+    if (st == IPCIO_TIMEOUT) e->due = 0;
+    return st;
+}
+
 /* What a call does that answered `want`: below 0 end with it, 0 repeat the call, above 0 answer that. */
 static int pause_for(entry *e, void *on, int want)
 {
     if (!e->block) return ipcio_give_up(on, want, IPCIO_TIMEOUT, 0);
     if (suspends(e)) return want;
     int fd = e->fd;
-    int64_t deadline = e->sleep ? os_now() + atomic_load(&interval) * MILLISECOND : DEADLINE_NEVER;
-    int st = ipcio_wait(on, want, deadline);
+    int st = e->sleep ? wait_till_due(e, on, want) : ipcio_wait(on, want, DEADLINE_NEVER);
     if (st == IPCIO_TIMEOUT) {
         st = e->sleep(e->context) == 0 ? 0 : IPCIO_TIMEOUT;
         if (fd && (find(fd) != e || on != handle_of(e)))
@@ -153,9 +163,12 @@ static int pause_for(entry *e, void *on, int want)
 /* After a try that gave *st: whether to try again.  If not, *st is the call's answer. */
 static bool again(entry *e, void *on, int *st)
 {
-    if (*st <= 0) return false;
-    *st = pause_for(e, on, *st);
-    return *st == 0;
+    if (*st > 0) {
+        *st = pause_for(e, on, *st);
+        return *st == 0;
+    }
+    e->due = 0;
+    return false;
 }
 
 int ipcio_SleepInterval(int ms)
@@ -169,7 +182,7 @@ int ipcio_SleepConnection(int fd, int want, int timeout)
 {
     entry *e = find(fd);
     if (!e) return wrong(fd, "SleepConnection", "there is no such connection");
-    return ipcio_wait(handle_of(e), want, deadline_in(timeout ? timeout : atomic_load(&interval)));
+    return timeout ? ipcio_wait(handle_of(e), want, deadline_in(timeout)) : wait_till_due(e, handle_of(e), want);
 }
 
 int ipcio_GiveUpConnection(int fd, int want, int status)

@@ -275,13 +275,15 @@ static int connect_until(ipcio_conn *c, int timeout)
 int ipcio_connect(const char *text, const char *opts, int timeout, ipcio_conn **conn)
 {
     ipcio_conn *c = timeout == IPCIO_TRY ? *conn : NULL;
-    *conn = NULL;
-    int st = c ? 0 : create(text, opts, &c);
+    bool repeated = c != NULL;
+    int st = repeated ? 0 : create(text, opts, &c);
     if (st == 0) st = connect_until(c, timeout);
-    if (st >= 0)
-        *conn = c;
-    else
+    if (st < 0 && repeated) ipcio_conn_close(c);
+    if (st < 0 && !repeated) {
         ipcio_conn_free(c);
+        c = NULL;
+    }
+    *conn = c;
     return st;
 }
 

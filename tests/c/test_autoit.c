@@ -241,9 +241,11 @@ static void test_sleep_function(void **state)
     write_text(client, "hello");
     read_text(server, "hello");
     assert_int_equal(slept, 0); /* nothing had to wait */
-    slept = 0;
-    FAILS(INTERRUPTED, ipcio_OpenConnection(ipcio_cNamedPipe, fresh_name(), 1, ending, &slept, 65536));
-    assert_int_equal(slept, 3);
+    for (int type = ipcio_cNamedPipe; type < ipcio_cMailSlot; type++) {
+        slept = 0;
+        FAILS(INTERRUPTED, ipcio_OpenConnection(type, type == ipcio_cTCP ? "1" : fresh_name(), 1, ending, &slept, 65536));
+        assert_int_equal(slept, 3);
+    }
     assert_int_equal(ipcio_SleepInterval(was), 5);
     (void)ipcio_SleepInterval(1001); /* changes nothing */
     (void)ipcio_SleepInterval(-5);

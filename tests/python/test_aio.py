@@ -248,6 +248,19 @@ def test_a_killed_peer(run, script, address):
     run(main())
 
 
+def test_connect_fails_after_a_while(run, tmp_path):
+    """Nobody has the name at first, then something else is there."""
+    path = tmp_path / "fifo"
+
+    async def main():
+        connecting = await begin(aio.connect(f"fifo://{path}"))
+        path.touch()
+        with pytest.raises(ipcio.Invalid, match="what is there is not a FIFO"):
+            await connecting
+
+    run(main())
+
+
 def test_a_connection_takes_one_descriptor(run, echo):
     """Lesson 10 (iceoryx#1045), and what a thousand clients cost."""
     async def main():

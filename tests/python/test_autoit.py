@@ -6,7 +6,7 @@ import ipcio
 import pytest
 from ipcio import (CloseConnection, EndConnection, InitConnection, OpenConnection, ReadBuffer, ReadData, ReadEnd,
                    ReadSize, ReadStart, SleepInterval, StartConnection, StopConnection, WriteBuffer, WriteData,
-                   WriteEnd, WriteSize, WriteStart, _autoit, cNamedPipe)
+                   WriteEnd, WriteSize, WriteStart, _autoit, cFile, cNamedPipe, cSharedMem)
 
 
 @pytest.fixture
@@ -244,6 +244,14 @@ def test_the_sleep_function_is_called_while_a_call_waits(sleeping_pair):
     sleep.append(answer_in_the_end)
     assert ReadData(client) == b"at last"
     assert calls == [threading.get_ident()] * 3
+
+
+@pytest.mark.parametrize("type", [cNamedPipe, cFile, cSharedMem])
+def test_it_is_called_while_nobody_serves(name, type):
+    calls = []
+    with pytest.raises(ipcio.Interrupted):
+        OpenConnection(type, name, True, lambda: calls.append(1) or len(calls) < 3)
+    assert len(calls) == 3
 
 
 def test_it_is_not_called_when_nothing_waits(sleeping_pair):
