@@ -1270,6 +1270,58 @@ static void test_held_message(void **state)
 
 /* ---------------------------------------------------------------------------------------------------- fork */
 
+/* Writes as much as there is room for, growing where that may be: the number of messages. */
+static int fill_ring(ipcio_conn *conn)
+{
+    static const char message[1000];
+    int n = 0;
+    for (int vain = 0; vain < 20; vain++) {
+        int st = ipcio_write(conn, message, sizeof message, 0);
+        CHECK(st == 0 || st == IPCIO_TIMEOUT);
+        if (st != 0)
+            continue;
+        n++;
+        vain = 0;
+    }
+    return n;
+}
+
+static void read_many(ipcio_conn *conn, int n)
+{
+    const void *data;
+    size_t size;
+    while (n-- > 0)
+        OK(ipcio_read(conn, LONG_MS, &data, &size));
+}
+
+/* After a thousand short messages that were read one by one the ring goes back to its smaller segment.  It does not grow
+ * again while the reader still looks at the last message in the larger one. */
+static void test_held_while_it_grows_again(void **state)
+{
+    enum { CALM = 1000 };
+    struct pair pair;
+    int n, refused = 0;
+    (void)state;
+    open_pair_at(&pair, fresh_shm(), NULL, NULL);
+    n = fill_ring(pair.client);
+    CHECK(n > 1000); /* it has grown */
+    read_many(pair.peer, n);
+    for (int i = 0; i < CALM + 3; i++) {
+        const void *held;
+        size_t size;
+        OK(ipcio_write(pair.client, &i, sizeof i, LONG_MS));
+        OK(ipcio_read(pair.peer, LONG_MS, &held, &size));
+        WRITES(pair.peer, "read");
+        READS(pair.client, "read");
+        n = i < CALM - 3 ? 0 : fill_ring(pair.client);
+        refused += n > 0 && n < 1000;
+        CHECK(size == sizeof i && memcmp(held, &i, size) == 0);
+        read_many(pair.peer, n);
+    }
+    CHECK(refused == 1); /* just after it had gone back */
+    free_pair(&pair);
+}
+
 /* What the child sees of a message that lies in the shared memory: zeros, in this and in a larger segment. */
 static void test_fork(void **state)
 {
@@ -1639,7 +1691,7 @@ int main(int argc, char **argv)
         TEST(test_both_ways),
         TEST(test_connections_leave_nothing),
         TEST(test_idle_clients),
-        TEST(test_held_message),
+        TEST(test_held_message), TEST(test_held_while_it_grows_again),
         TEST(test_fork),
         TEST(test_no_descriptor_for_the_memory),
         TEST(test_silent_clients_and_few_descriptors),

@@ -55,7 +55,7 @@ static void open_ring(uint32_t start)
                                 .told = start};
     ring.writer = (ring_writer){.head_word = &ring.words->head, .tail_word = &ring.words->tail,
                                 .memory = {ring.segment[0]}, .size = {SMALL, LARGE}, .at = start, .begun = start,
-                                .last = start, .tail = start, .word = start, .bound = SMALL, .stale = UINT32_MAX};
+                                .last = start, .tail = start, .word = start, .stale = UINT32_MAX};
 }
 
 static void close_ring(void)

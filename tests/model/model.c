@@ -537,7 +537,7 @@ static size_t depth, levels_room;
 
 /* All states that were found.  Those from which the search has not come back to where it found them first are open. */
 enum { DONE = UINT32_MAX };
-enum { STATES_MOST = 10000000 }; /* which is half a GB */
+enum { STATES_MOST = 25000000 }; /* which is more than a GB */
 static struct state {
     uint64_t hash;
     uint32_t number; /* 0: free; DONE: an end can be reached from there */

@@ -60,7 +60,6 @@ static bool see_tail(ring_writer *w)
     if (between(w->word, word) > between(w->word, w->at)) return false;
     w->word = word;
     if (between(w->tail, word) <= used(w)) w->tail = word; /* what it has seen may be ahead of what it says */
-    if (between(w->begun, w->at) >= used(w)) w->bound = w->size[w->segment];
     return true;
 }
 
@@ -82,43 +81,40 @@ static uint32_t next_epoch(const ring_writer *w)
     return ((w->epoch + EPOCH_ONE) & ~(EPOCH_ONE - 1)) | w->segment << RING_COUNT_BITS;
 }
 
-static void new_epoch(ring_writer *w, uint32_t bound)
+static void new_epoch(ring_writer *w)
 {
     w->epoch = next_epoch(w);
     w->offset = 0;
-    w->bound = bound;
     w->begun = w->at;
     w->room = 0;
 }
 
-/* The reader has seen all, and may still look at the last frame.  If that leaves room at the front, an epoch begins.  Not for
+/* The reader has seen all, and may still look at the last frame, unless he copied it (ring_hold): then an epoch begins.  Not for
  * a long frame: that many lines are better written where the reader's cache has lost them since the last round. */
 static void start_again(ring_writer *w, uint32_t need)
 {
-    w->tail = w->last;
-    w->bound = w->size[w->segment];
-    if (need <= span(RING_BRIEF) && w->offset != 0 && w->last_offset / RING_UNIT >= need) new_epoch(w, w->last_offset);
+    if (w->tail != w->at) w->tail = w->copied ? w->at : w->last;
+    if (w->tail == w->at && w->offset != 0 && need <= span(RING_BRIEF)) new_epoch(w);
 }
 
 /* Whether a frame of `need` units fits, maybe at the front; else how much may be in use for it.  One unit stays
  * free, for ring_move. */
 static bool fits(ring_writer *w, uint32_t need)
 {
-    uint32_t size = w->size[w->segment] / RING_UNIT, free = size - used(w), rest = (w->bound - w->offset) / RING_UNIT;
-    bool bounded = w->bound != w->size[w->segment];
+    uint32_t size = w->size[w->segment] / RING_UNIT, free = size - used(w), rest = size - w->offset / RING_UNIT;
     if (rest >= need && free > need) {
         w->room = rest < free ? rest : free - 1;
         return true;
     }
     if (need > size) return false;
     if (free == size) {
-        new_epoch(w, w->size[w->segment]);
+        new_epoch(w);
         w->room = need;
         return true;
     }
     uint32_t whole = 1 + (rest >= need ? need : rest + need);
-    w->most = bounded ? between(w->begun, w->at) : size - (whole > size / 8 ? whole : size / 8);
-    if (bounded || rest >= need || free < whole) return false;
+    w->most = size - (whole > size / 8 ? whole : size / 8);
+    if (rest >= need || free < whole) return false;
     put(w, (ring_frame){.size_kind = RING_TURN});
     advance(w, rest);
     w->room = need;
@@ -130,7 +126,7 @@ uint8_t *ring_reserve(ring_writer *w, uint32_t payload, uint32_t seen, bool *bro
     uint32_t need = span(payload);
     bool all_seen = ring_all_seen(w, seen);
     if (need <= w->room && !all_seen) return w->memory[w->segment] + w->offset + RING_UNIT;
-    if (all_seen && w->tail != w->at && w->tail != w->last) start_again(w, need);
+    if (all_seen) start_again(w, need);
     if (!fits(w, need)) {
         *broken = !see_tail(w);
         if (between(w->tail, seen) > used(w)) w->stale = seen;
@@ -152,15 +148,14 @@ bool ring_past(ring_writer *w)
 
 bool ring_move(ring_writer *w)
 {
-    if (w->offset == w->bound || used(w) == w->size[w->segment] / RING_UNIT) return false;
+    if (used(w) == w->size[w->segment] / RING_UNIT) return false;
     put(w, (ring_frame){.size_kind = RING_TURN, .length = 1});
     advance(w, 1);
     w->segment = 1;
-    w->offset = w->last_offset = 0;
+    w->offset = 0;
     w->last = w->begun = w->at;
-    w->bound = w->size[1];
     w->room = 0;
-    w->again = false;
+    w->copied = w->again = false;
     return true;
 }
 
@@ -168,8 +163,9 @@ bool ring_return(ring_writer *w, uint32_t seen)
 {
     if (!ring_all_seen(w, seen) || between(w->last, w->at) > w->size[0] / RING_UNIT / 2) return false;
     w->tail = w->last;
+    w->copied = false; /* it lies in the other */
     w->segment = 0;
-    new_epoch(w, w->size[0]);
+    new_epoch(w);
     return true;
 }
 
@@ -197,7 +193,7 @@ void ring_commit(ring_writer *w, uint32_t payload)
     uint32_t n = span(payload);
     atomic_store_explicit(w->head_word, place(w, w->at + n), memory_order_release);
     w->last = w->at;
-    w->last_offset = w->offset;
+    w->copied = w->segment == 0 && payload <= RING_BRIEF;
     w->room -= n;
     advance(w, n);
     claim_next(w, n);
@@ -217,8 +213,6 @@ bool ring_put_again(ring_writer *w, ring_frame header, const void *payload)
     atomic_store_explicit(w->head_word, w->at | w->epoch, memory_order_release);
     /* A new epoch, as new_epoch begins it; but the reader waits for the head, not for this. */
     w->tail = w->begun = w->last = at;
-    w->last_offset = 0;
-    w->bound = w->size[0];
     w->room = 0;
     w->offset = n * RING_UNIT;
     return true;
@@ -349,7 +343,7 @@ void ring_pass(ring_reader *r, const ring_found *f)
 
 void ring_hold(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF])
 {
-    if (r->offset == 0 && r->segment == 0 && f->size <= RING_BRIEF) f->payload = memcpy(copy, f->payload, f->size);
+    if (r->segment == 0 && f->size <= RING_BRIEF && there(r) == span(f->size)) f->payload = memcpy(copy, f->payload, f->size);
     ring_pass(r, f);
 }
 

@@ -5,8 +5,8 @@
  * A frame is a header and its payload, in one piece, and starts on 16 bytes.  Both sides count the 16-byte units that
  * were ever written; `head` says up to where frames are published, `tail` up to where their room is free again.  Where
  * a count lies in the ring each side knows by having followed it.  The ring starts again at its front, with the next
- * epoch, when the writer knows that the reader has seen all of it; and a reader copies what is brief and lies there: so a
- * conversation stays in the same few cache lines.  `head` lies just before them: a message of 32 bytes is one line.  A frame
+ * epoch, when the writer knows that the reader has seen all of it, and the last frame is brief, which the reader has copied then: so
+ * a conversation stays in the same few cache lines.  `head` lies just before them: a message of 32 bytes is one line.  A frame
  * may also say that the next one lies in the other, larger segment: so a ring grows. */
 #ifndef IPCIO_RING_H
 #define IPCIO_RING_H
@@ -50,8 +50,8 @@ static inline ring_frame ring_header(uint32_t payload, uint32_t kind, uint32_t l
     return (ring_frame){.size_kind = payload << RING_KIND_BITS | kind, .length = length, .call = call, .read = read};
 }
 
-/* Both begin with what is not set to zero: the words, the sizes, and the first segment's memory; a writer also with `bound`, the
- * first's size, and `stale`, UINT32_MAX. */
+/* Both begin with what is not set to zero: the words, the sizes, and the first segment's memory; a writer also with
+ * `stale`, UINT32_MAX. */
 typedef struct {
     _Atomic uint32_t *head_word; /* a place: a count, 1 bit for the segment of the epoch's begin, 5 for the epoch */
     _Atomic uint32_t *tail_word; /* a count; in lines that the writer does not write: processors fetch them in pairs */
@@ -60,17 +60,16 @@ typedef struct {
     uint32_t segment;
     uint32_t epoch;  /* and the segment where it began: the upper bits of the head */
     uint32_t at;     /* count of the next frame */
-    uint32_t bound;  /* no frame goes beyond this offset: it is the segment's size, or in a new epoch, until */
-    uint32_t begun;  /* the tail has come to this count, where the last frame of the epoch before lies, */
-    uint32_t last;   /* which began here */
-    uint32_t offset, last_offset; /* where `at` and `last` are.  Not beside them: loads of two at once stall */
+    uint32_t begun;  /* where the epoch began */
+    uint32_t last;   /* where the last frame did */
+    uint32_t offset; /* where `at` is */
     uint32_t room;   /* units from `at` on that are known to be free, in one piece */
     uint32_t tail;   /* room is free up to there, as the reader's word said last, or as follows from what it has seen */
     uint32_t word;   /* the reader's word as last seen */
     uint32_t stale;  /* what was `seen` when the tail passed it: `at` comes round to the same count one day */
     uint32_t most;   /* units that may be in use when waiting for room ends */
-    bool again;      /* the last frame is a whole message at the front of the first segment, and brief: when the reader has
-                        seen it, nobody looks at it there */
+    bool copied;     /* the last frame is brief and lies in the first segment: when the reader has seen it, nobody looks at it there */
+    bool again;      /* the last frame is a whole message at the front of the first segment, and brief */
 } ring_writer;
 
 typedef struct {
@@ -181,7 +180,7 @@ static inline uint32_t ring_published(const ring_reader *r, uint32_t passed)
 void ring_pass(ring_reader *r, const ring_found *f);
 
 /* The same for one that is here, whose payload is looked at until the next is passed: copies it where that may come into its
- * place. */
+ * place, which is where nothing lies behind it yet. */
 void ring_hold(ring_reader *r, ring_found *f, uint8_t copy[RING_BRIEF]);
 
 /* Gives back the room of all frames before the count `upto`, at the latest when `now`.  True: a writer who waits for room

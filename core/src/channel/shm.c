@@ -160,7 +160,7 @@ static void set_up(shm_conn *c, uint32_t small, uint32_t large)
     c->in.ring = (ring_reader){.head_word = (void *)in, .tail_word = &c->control->ring[!c->me].tail,
                                .size = {room, large}, .memory = {in + RING_UNIT}};
     c->out.ring = (ring_writer){.head_word = (void *)out, .tail_word = &c->control->ring[c->me].tail,
-                                .size = {room, large}, .memory = {out + RING_UNIT}, .bound = room, .stale = UINT32_MAX};
+                                .size = {room, large}, .memory = {out + RING_UNIT}, .stale = UINT32_MAX};
     c->mine = &c->control->side[c->me].state;
     c->others = &c->control->side[!c->me].state;
     atomic_store_explicit(&c->fences, os_fence_join() == 0, memory_order_relaxed);
