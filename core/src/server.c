@@ -67,13 +67,17 @@ static int open_waiting(ipcio_server *s)
     return st == 0 ? 0 : ipcio__fail_os(st, "%s: cannot listen", s->address.text);
 }
 
-/* No fork may come between. */
+/* No fork may come between; the first handle of a process also makes that so. */
 static int start(ipcio_server *s)
 {
-    int st = s->transport->listen(s);
+    int st = handle_open(&s->base, &server_kind, s->address.text);
     if (st != 0) return st;
-    if ((st = open_waiting(s)) == 0) st = handle_open(&s->base, &server_kind, s->address.text);
-    if (st != 0) release(&s->base);
+    if ((st = s->transport->listen(s)) == 0) {
+        s->base.text = s->address.text; /* which may now say what the system chose */
+        if ((st = open_waiting(s)) == 0) return 0;
+        release(&s->base);
+    }
+    handle_forget(&s->base);
     return st;
 }
 
