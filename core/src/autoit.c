@@ -163,12 +163,12 @@ static int pause_for(entry *e, void *on, int want)
 /* After a try that gave *st: whether to try again.  If not, *st is the call's answer. */
 static bool again(entry *e, void *on, int *st)
 {
-    if (*st > 0) {
-        *st = pause_for(e, on, *st);
-        return *st == 0;
+    if (*st <= 0) {
+        e->due = 0;
+        return false;
     }
-    e->due = 0;
-    return false;
+    *st = pause_for(e, on, *st);
+    return *st == 0;
 }
 
 int ipcio_SleepInterval(int ms)
@@ -190,6 +190,7 @@ int ipcio_GiveUpConnection(int fd, int want, int status)
     entry *e = find(fd);
     if (!e) return wrong(fd, "GiveUpConnection", "there is no such connection");
     int st = ipcio_give_up(handle_of(e), want, status, -1);
+    e->due = 0;
     if (e->state == OPENING) leave(e);
     return st;
 }
@@ -252,7 +253,10 @@ int ipcio_InitConnection(int type, const char *resource, int block, ipcio_sleep 
 static int connect_step(entry *e)
 {
     int st = ipcio_connect(e->address, e->options, e->block ? IPCIO_TRY : 0, &e->conn);
-    if (st == 0) e->state = CONNECTED;
+    if (st == 0) {
+        e->state = CONNECTED;
+        e->due = 0;
+    }
     return st;
 }
 

@@ -359,8 +359,8 @@ static inline struct child *start_echo(const char *address)
     return child;
 }
 
-/* A role or thread sleeps in the system, or has ended. */
-static inline int is_asleep(pid_t tid)
+/* What the system says a role or thread does: 'S' it sleeps, 'Z' it has ended. */
+static inline char state_of(pid_t tid)
 {
     char path[64], text[512], *state;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)tid);
@@ -370,14 +370,15 @@ static inline int is_asleep(pid_t tid)
     CHECK(n > 0);
     text[n] = '\0';
     state = strrchr(text, ')');
-    return state != NULL && strchr("SZ", state[2]) != NULL;
+    CHECK(state != NULL);
+    return state[2];
 }
 
 /* Nothing else tells that it has come as far as its wait. */
 static inline void until_asleep(pid_t tid)
 {
     int64_t end = now_ms() + LONG_MS;
-    while (!is_asleep(tid)) {
+    while (state_of(tid) != 'S') {
         CHECK(now_ms() < end);
         sched_yield();
     }

@@ -1268,8 +1268,6 @@ static void test_held_message(void **state)
     CHECK(all > (AFTER - BEFORE) * SMALL / SIZE / 2);
 }
 
-/* ---------------------------------------------------------------------------------------------------- fork */
-
 /* Writes as much as there is room for, growing where that may be: the number of messages. */
 static int fill_ring(ipcio_conn *conn)
 {
@@ -1321,6 +1319,8 @@ static void test_held_while_it_grows_again(void **state)
     CHECK(refused == 1); /* just after it had gone back */
     free_pair(&pair);
 }
+
+/* ---------------------------------------------------------------------------------------------------- fork */
 
 /* What the child sees of a message that lies in the shared memory: zeros, in this and in a larger segment. */
 static void test_fork(void **state)

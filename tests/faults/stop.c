@@ -243,7 +243,7 @@ static bool server_goes(void)
 {
     struct child *echo = forked(answers_and_goes, NULL), *victim = traced(asks, NULL);
     bool reached = runs_to_its_place(victim);
-    while (reached && !atomic_load(&scene->ended) && !is_asleep(echo->pid))
+    while (reached && !atomic_load(&scene->ended) && strchr("SZ", state_of(echo->pid)) == NULL)
         sched_yield();
     gone += reached && atomic_load(&scene->ended);
     let_go(victim);

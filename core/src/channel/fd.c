@@ -41,8 +41,7 @@ static int adopt(const address *a, bool listening, os_fd *fd)
 
 static int fd_listen(ipcio_server *s)
 {
-    int st = adopt(&s->address, true, &s->listener);
-    return st;
+    return adopt(&s->address, true, &s->listener);
 }
 
 static void fd_unlisten(ipcio_server *s)
@@ -76,8 +75,8 @@ static int fd_connect(ipcio_conn *c)
 {
     os_fd fd = OS_NONE;
     int st = adopt(&c->address, false, &fd);
-    if (st == 0) open_stream(c, fd);
     if (st != 0) return st;
+    open_stream(c, fd);
     c->limit_comes = c->options.framing == FRAMING_MESSAGE;
     return introduce(c);
 }

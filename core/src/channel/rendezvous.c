@@ -87,17 +87,11 @@ static int write_record(rendezvous_server *s)
     return os_file_write(s->lock.file, &s->record, sizeof s->record);
 }
 
-static int open_place(rendezvous_server *s, int (*open_it)(const char *path, os_fd *fd))
-{
-    int st = open_it(s->path, &s->base.listener);
-    return st;
-}
-
 /* Listens with what lies at the path. */
 static int use_place(rendezvous_server *s, const rendezvous_place *place, bool own_folder)
 {
     os_identity now;
-    int st = open_place(s, place->use);
+    int st = place->use(s->path, &s->base.listener);
     if (st == 0) st = os_identify(s->path, &now);
     if (st != 0) return st;
     if (is_ours(s, own_folder, now)) {
@@ -113,7 +107,7 @@ static int make_place(rendezvous_server *s, const rendezvous_place *place, bool 
     if (st != 0) return st;
     s->record.made = 1;
     if ((st = write_record(s)) != 0) return st;
-    if ((st = open_place(s, place->make)) != 0) return st;
+    if ((st = place->make(s->path, &s->base.listener)) != 0) return st;
     s->record.made = 2;
     if ((st = os_identify(s->path, &s->record.place)) == 0) st = write_record(s);
     if (st != 0) (void)os_file_remove(s->path);
