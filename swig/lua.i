@@ -150,6 +150,16 @@ static int integer_at(lua_State *L, int i, lua_Integer min, lua_Integer max, lua
     return min <= *value && *value <= max;
 }
 
+/* A length at index i; one that nobody has memory for becomes another such, which can be doubled and have a header.
+ * False if it is negative. */
+static int length_at(lua_State *L, int i, size_t *length)
+{
+    lua_Integer integer = luaL_checkinteger(L, i), most = PTRDIFF_MAX / 4;
+
+    *length = (size_t)(integer < most ? integer : most);
+    return integer >= 0;
+}
+
 /* Whether Lua can have so much, where it raises an error of its own if not. */
 static int has_memory(lua_State *L, size_t n)
 {
@@ -185,10 +195,9 @@ static int text_at(lua_State *L, int i, char **text)
     $1 = (int)integer;
 %}
 
-%typemap(in) size_t (lua_Integer integer) %{
-    if (!integer_at(L, $input, 0, LUA_MAXINTEGER, &integer))
+%typemap(in) size_t %{
+    if (!length_at(L, $input, &$1))
         return refuse(L, "a length must not be negative");
-    $1 = (size_t)integer;
 %}
 
 %typemap(in) int64_t, uint64_t "$1 = ($1_ltype)luaL_checkinteger(L, $input);"
@@ -217,20 +226,20 @@ static int text_at(lua_State *L, int i, char **text)
 
 /* The buffer is made when all arguments are read: it may take a place on the stack.  A piece may be shorter
  * than asked for: no memory is taken for what does not come. */
-%typemap(in) (void *to, size_t n, size_t *got) (luaL_Buffer piece, lua_Integer integer, size_t length) %{
-    if (!integer_at(L, $input, 1, LUA_MAXINTEGER, &integer))
+%typemap(in) (void *to, size_t n, size_t *got) (luaL_Buffer piece, size_t length) %{
+    if (!length_at(L, $input, &$2) || $2 == 0)
         return refuse(L, "the length of a piece must be above 0");
-    $2 = (size_t)(integer < PIECE_MOST ? integer : PIECE_MOST);
+    if ($2 > PIECE_MOST)
+        $2 = PIECE_MOST;
     $3 = &length;
 %}
 %typemap(check) (void *to, size_t n, size_t *got) "$1 = luaL_buffinitsize(L, &piece$argnum, $2);"
 %typemap(argout) (void *to, size_t n, size_t *got) "luaL_pushresultsize(&piece$argnum, *$3); SWIG_arg++;"
 
 %apply (void *to, size_t n, size_t *got) { (void *whole, size_t n, size_t *got) };
-%typemap(in) (void *whole, size_t n, size_t *got) (luaL_Buffer piece, lua_Integer integer, size_t length) %{
-    if (!integer_at(L, $input, 0, LUA_MAXINTEGER, &integer))
+%typemap(in) (void *whole, size_t n, size_t *got) (luaL_Buffer piece, size_t length) %{
+    if (!length_at(L, $input, &$2))
         return refuse(L, "a length must not be negative");
-    $2 = (size_t)integer;
     $3 = &length;
 %}
 /* The string is a copy of the buffer. */
@@ -480,14 +489,11 @@ static int export_memory(lua_State *L)
     size_t size;
     const char *text = NULL;
     exported_memory *m;
-    lua_Integer integer;
 
     luaL_argexpected(L, lua_isstring(L, 1), 1, "string or integer");
     if (lua_type(L, 1) == LUA_TSTRING)
         text = lua_tolstring(L, 1, &size);
-    else if (integer_at(L, 1, 0, LUA_MAXINTEGER - (lua_Integer)sizeof *m, &integer))
-        size = (size_t)integer;
-    else
+    else if (!length_at(L, 1, &size))
         return refuse(L, "a length must not be negative");
     if (!has_memory(L, sizeof *m + size))
         return no_memory(L, size);

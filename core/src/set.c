@@ -45,12 +45,13 @@ int ipcio_set_new(ipcio_set **set)
     *set = NULL;
     ipcio_set *s = calloc(1, sizeof *s);
     if (!s) return ipcio__fail(IPCIO_NOMEMORY, "no memory for a set");
+    s->epoll = OS_NONE;
     fork_forbid();
-    int st = os_set_new(&s->epoll);
-    if (st != 0)
+    int st = handle_open(&s->base, &set_kind, "set");
+    if (st == 0 && (st = os_set_new(&s->epoll)) != 0) {
         st = ipcio__fail_os(st, "cannot make a set");
-    else if ((st = handle_open(&s->base, &set_kind, "set")) != 0)
-        release(&s->base);
+        handle_forget(&s->base);
+    }
     fork_allow();
     s->base.side[IPCIO_WANT_READ].fd = s->epoll;
     if (st == 0) *set = s;

@@ -56,6 +56,7 @@ describe("memory", function()
     assert.same({nil, ("process %d: no memory for the %d bytes to be read"):format(pid, 1 << 50), "nomemory"},
                 {data, message, code})
     fails("nomemory", ipcio.export_memory(1 << 50))
+    fails("nomemory", ipcio.export_memory(math.maxinteger))
   end)
 
   it("is read by another process", function()
