@@ -347,6 +347,21 @@ static void test_without_waiting(void **state)
     }
 }
 
+/* So many at a time that the ring grows for their pace alone, in the middle of any of its calls. */
+static void test_stream_in_place(void **state)
+{
+    enum { MESSAGES = 400000, AT_ONCE = 100, SIZE = 32 };
+    struct pair pair;
+    (void)state;
+    open_pair_of(&pair, "shm", NULL);
+    for (size_t i = 0; i < MESSAGES; i++) {
+        write_in_place(pair.client, SIZE, i);
+        for (size_t seed = i + 1 - AT_ONCE; (i + 1) % AT_ONCE == 0 && seed <= i; seed++)
+            reads_filled(pair.peer, SIZE, seed);
+    }
+    free_pair(&pair);
+}
+
 /* Rooms that are sent, rooms that are given up, and writes, some of which find no room, in any order. */
 static void test_in_any_order(void **state)
 {
@@ -545,6 +560,7 @@ int main(int argc, char **argv)
         TEST(test_given_up),
         TEST(test_no_room),
         TEST(test_without_waiting),
+        TEST(test_stream_in_place),
         TEST(test_in_any_order),
         TEST(test_answers_a_call),
         TEST(test_converted),

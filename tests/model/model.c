@@ -32,6 +32,7 @@ static void model_store(volatile void *word, uint32_t value);
 static uint32_t model_change(volatile void *word, enum change how, uint32_t value);
 static void model_fence(void);
 static void *model_copy(void *to, const void *from, size_t n);
+static bool rapid(unsigned looks);
 
 #undef atomic_thread_fence
 #undef atomic_load_explicit
@@ -108,6 +109,7 @@ static const struct scenario {
     uint32_t sizes[5];         /* of the messages, one after another, ended by 0 and again; none: some */
     uint32_t ring;             /* bytes, instead of RING */
     bool grows;                /* the rings do, where there is need */
+    bool rapid;                /* at every other look messages came quickly, so the rings grow without need */
     bool loop;                 /* an event loop waits */
     bool dozes;                /* who waits does so on his word first; his time is up when the other was killed, and at a signal */
     bool spins;                /* who waits to read looks once more before he sleeps, and so is AWAKE */
@@ -125,6 +127,8 @@ static const struct scenario {
     {"stream that grows", {"(w)", "(r)"}, 7, .grows = true},
     {"stream, reserved", {"(vu)", "(r)"}, 6},
     {"stream, reserved, that grows", {"(uv)", "(r)"}, 5, {40, 7, 30}, .grows = true},
+    {"stream, rapid", {"(w)", "(r)"}, 5, .grows = true, .rapid = true},
+    {"stream, reserved, rapid", {"(vu)", "(r)"}, 4, {7, 40, 30}, .grows = true, .rapid = true},
     {"reader that stops", {"w(w)", "(r)"}, 5, .closes = true},
     {"room for a long message", {"(w)", "(r)"}, 3, {LONGEST - 1, 32}, .ring = 32 * RING_UNIT},
     {"long messages", {"(w)", "(r)"}, 3, {80, 1, 50}},
@@ -324,6 +328,7 @@ void os_word_wake(const _Atomic uint32_t *word)
 }
 
 int64_t os_now_coarse(void) { return 0; }
+static bool rapid(unsigned looks) { return scenario->rapid && looks % 2 == 0; }
 void os_relax(void) {}
 int os_fence_join(void) { return 0; }
 

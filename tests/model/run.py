@@ -20,10 +20,13 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 MEMORY = 2 << 30  # bytes
 
 # What makes the rings small enough, and the repetitions few: the constants of shm.c, and how long it spins.
-CONSTANTS = {"PAGE": 1024, "GROW": 2, "RAPID": 1000, "CALM": 3, "STEP": 16, "LEAP": 64, "EARLY": 32, "STUCK": 1, "SILENCE": 0, "STREAM": 1000, "SPUN": 1, "LOOKS": 1,
+CONSTANTS = {"PAGE": 1024, "GROW": 2, "CALM": 3, "STEP": 16, "LEAP": 64, "EARLY": 32, "STUCK": 1, "SILENCE": 0, "STREAM": 1000, "SPUN": 1, "LOOKS": 1,
              "AT_ONCE": 1}
 BRIEF = 16  # of ring.h
-REPETITIONS = [("shm.c", " && ++c->out.unheard % 4 == 0", "")]
+REPETITIONS = [
+    ("shm.c", "++c->out.unheard % 4 == 0", "++c->out.unheard"),
+    ("shm.c", "c->out.unheard - c->out.counted >= RAPID", "rapid(c->out.unheard)"),
+]
 
 # What is changed, the scenario that shows it, the file, its text, the text instead.
 MUTANTS = {
@@ -207,6 +210,12 @@ MUTANTS = {
         "shm.c",
         "if (ring_look_again(&c->in.ring, f) < 0 || f->here < bytes)\n",
         "",
+    ),
+    "the ring grows while a room is reserved": (
+        "stream, reserved, rapid",
+        "shm.c",
+        "if (atomic_load_explicit(&c->gone, memory_order_acquire)) return closed(c); /* peer_lives may grow",
+        "if (!peer_lives(c)) return closed(c); /* peer_lives may grow",
     ),
     "the larger segment is given back while the reader looks at it": (
         "conversation, reserved",

@@ -636,7 +636,7 @@ static IPCIO_RARE void shrink(shm_conn *c, uint32_t size, uint32_t theirs)
     c->out.left = true;
 }
 
-/* Every few milliseconds of a stream: whether its reader lives, and is worth the larger segment. */
+/* Every few milliseconds of a stream: whether its reader lives, and is worth the larger segment.  No room may be reserved. */
 static IPCIO_SLOW bool look_around(shm_conn *c)
 {
     int64_t now = os_now_coarse(), passed = now - c->out.lived;
@@ -751,7 +751,7 @@ static int shm_reserve(ipcio_conn *base, uint64_t length, void **to)
 static int shm_commit(ipcio_conn *base, const message *m)
 {
     shm_conn *c = shm_of(base);
-    if (!peer_lives(c)) return closed(c);
+    if (atomic_load_explicit(&c->gone, memory_order_acquire)) return closed(c); /* peer_lives may grow: the room would lie elsewhere */
     atomic_store_explicit(&c->streak, 0, memory_order_relaxed);
     ring_begin(&c->out.ring, frame_header(c, m, (uint32_t)m->length, RING_WHOLE));
     return send_frame(c, (uint32_t)m->length);
