@@ -1,6 +1,9 @@
 /* test_conn.c - connections: messages, limits, timeouts, pieces, calls, closing, wrong order. */
 #include "helper.h"
 
+#include <stdbool.h>
+#include <sys/resource.h>
+
 static unsigned char big[5 << 20];
 
 static void test_echo(void **state)
@@ -553,9 +556,64 @@ static void test_client_before_server(void **state)
     finish(client);
 }
 
+static const char *const all_schemes[] = {"pipe", "shm", "tcp", "file", "udp"};
+
+static const char *fresh_of(const char *scheme)
+{
+    bool ported = strcmp(scheme, "tcp") == 0 || strcmp(scheme, "udp") == 0;
+    return ported ? text_of("%s://127.0.0.1:0", scheme) : text_of("%s://%s", scheme, fresh_name());
+}
+
+/* "bare" ADDRESS: was started without standard descriptors, as daemons are.  None of ipcio's takes their place: what is printed
+ * would go into it. */
+static int bare_role(char **arguments)
+{
+    ipcio_server *server;
+    ipcio_conn *conn, *peer;
+    for (int fd = 0; fd <= 2; fd++) close(fd);
+    OK(ipcio_listen(arguments[0], NULL, &server));
+    OK(ipcio_connect(ipcio_server_address(server), NULL, LONG_MS, &conn));
+    WRITES(conn, "there");
+    OK(ipcio_accept(server, LONG_MS, &peer));
+    READS(peer, "there");
+    for (int fd = 0; fd <= 2; fd++) CHECK(fcntl(fd, F_GETFD) == -1);
+    ipcio_conn_free(conn);
+    ipcio_conn_free(peer);
+    ipcio_server_free(server);
+    return 0;
+}
+
+static void test_no_standard_descriptors(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(all_schemes); i++) finish(start("bare", fresh_of(all_schemes[i]), NULL));
+}
+
+/* "limited" ADDRESS: may write no file of the size of a connection's memory, and is not to die of it. */
+static int limited_role(char **arguments)
+{
+    const struct rlimit limit = {65536, 65536};
+    ipcio_conn *conn;
+    CHECK(signal(SIGXFSZ, SIG_DFL) != SIG_ERR);
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    FAILS(SYSTEM, ipcio_connect(arguments[0], NULL, LONG_MS, &conn));
+    CHECK(ipcio_system_error() == EFBIG);
+    return 0;
+}
+
+static void test_limited_files(void **state)
+{
+    const char *address = fresh_of("shm");
+    struct child *server = start_echo(address);
+    (void)state;
+    finish(start("limited", address, NULL));
+    stop(server);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct role roles[] = {{"echo", echo_role}, {"early", early_role}, {NULL, NULL}};
+    static const struct role roles[] = {{"echo", echo_role}, {"early", early_role}, {"bare", bare_role}, {"limited", limited_role},
+                                        {NULL, NULL}};
     const struct CMUnitTest tests[] = {
         TEST(test_echo),
         TEST(test_buffer_never_limits),
@@ -580,6 +638,8 @@ int main(int argc, char **argv)
         TEST(test_connection_outlives_its_server),
         TEST(test_clients_before_accept),
         TEST(test_client_before_server),
+        TEST(test_no_standard_descriptors),
+        TEST(test_limited_files),
     };
     RUN(argc, argv, roles, tests);
 }

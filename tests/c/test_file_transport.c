@@ -192,6 +192,21 @@ static void test_a_foreign_lock_stays(void **state)
     assert_int_equal(get_file(text_of("%s/" FILE_LOCK, path), big, 10), 4);
 }
 
+/* In a folder where all may make files: it would be the planter's clients who are let in. */
+static void test_a_planted_lock(void **state)
+{
+    enum { PLANTER = 12345 };
+    const char *path = loud_folder(), *planted = text_of("%s/" FILE_LOCK, path);
+    ipcio_server *server;
+    (void)state;
+    need_root();
+    put_file(planted, "", 0);
+    CHECK(chown(planted, PLANTER, PLANTER) == 0);
+    FAILS(EXISTS, ipcio_listen(address_of(path), NULL, &server));
+    assert_non_null(strstr(ipcio_message(), "another user's"));
+    CHECK(access(planted, F_OK) == 0);
+}
+
 /* Nor is another file that has a name of the server's replaced, but one that its host's death left empty is. */
 static void test_a_foreign_file_in_the_way(void **state)
 {
@@ -861,7 +876,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         TEST(test_nothing_is_left),      TEST(test_a_name_leaves_nothing), TEST(test_a_name_removed_while_it_is_taken),
         TEST(test_foreign_files_stay),
-        TEST(test_a_foreign_lock_stays), TEST(test_a_foreign_file_in_the_way), TEST(test_removed_while_serving),
+        TEST(test_a_foreign_lock_stays), TEST(test_a_planted_lock), TEST(test_a_foreign_file_in_the_way), TEST(test_removed_while_serving),
         TEST(test_the_folder_must_be_there), TEST(test_killed),
         TEST(test_client_killed_in_the_queue), TEST(test_both_killed),     TEST(test_rubbish),
         TEST(test_draft_in_the_way),      TEST(test_a_late_file),

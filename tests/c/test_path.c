@@ -203,6 +203,104 @@ static void test_foreign_lock_file_stays(void **state)
     close(fd);
 }
 
+/* Leaves the lock file of one who was killed just before it made what was to be at the path. */
+static void leave_lock(const char *address, const char *lock)
+{
+    enum { MADE = 12 }; /* where the record says so, see core/src/channel/rendezvous.h */
+    char record[4096];
+    ipcio_server *server;
+    OK(ipcio_listen(address, NULL, &server));
+    int fd = open(lock, O_RDONLY | O_CLOEXEC);
+    ssize_t n = read(fd, record, sizeof record);
+    close(fd);
+    ipcio_server_free(server);
+    memcpy(record + MADE, &(uint32_t){1}, sizeof(uint32_t));
+    fd = open(lock, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
+    CHECK(n > MADE && write(fd, record, (size_t)n) == n);
+    close(fd);
+}
+
+/* A record that says that something was being made removes nothing but what ipcio makes, and one that another user has put there
+ * nothing at all. */
+static void test_planted_lock_files(void **state)
+{
+    static const char *const schemes[] = {"pipe", "shm", "fifo"};
+    ipcio_server *server;
+    (void)state;
+    for (size_t i = 0; i < COUNT(schemes); i++) {
+        const char *path = fresh_path(), *lock = text_of("%s.lock", path), *address = text_of("%s://%s", schemes[i], path);
+        leave_lock(address, lock);
+        int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+        FAILS(EXISTS, ipcio_listen(address, NULL, &server));
+        assert_int_not_equal(inode(path), 0);
+        unlink(path);
+        close(fd);
+        if (geteuid() == 0) {
+            leave_lock(address, lock);
+            CHECK(chown(lock, (uid_t)atol(SOMEBODY), (gid_t)atol(SOMEBODY)) == 0);
+            close(raw_listen(path));
+            FAILS(EXISTS, ipcio_listen(address, NULL, &server));
+            assert_non_null(strstr(ipcio_message(), "another user's"));
+            assert_int_not_equal(inode(path), 0);
+            assert_int_not_equal(inode(lock), 0);
+        }
+        unlink(lock);
+        CHECK(mkfifo(lock, 0600) == 0);
+        FAILS(EXISTS, ipcio_listen(address, NULL, &server));
+        assert_non_null(strstr(ipcio_message(), lock));
+        assert_int_not_equal(inode(lock), 0);
+        unlink(path);
+    }
+}
+
+/* Who stops in the middle of clearing a name up, by a debugger or Ctrl-Z, keeps nobody waiting for ever. */
+static void test_stopped_sweeper(void **state)
+{
+    const char *path = fresh_path(), *lock = text_of("%s.lock", path);
+    ipcio_server *server;
+    int fd = open(lock, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    struct flock both = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 2};
+    (void)state;
+    CHECK(fd >= 0 && fcntl(fd, F_OFD_SETLK, &both) == 0);
+    FAILS(EXISTS, ipcio_listen(at_path(path), NULL, &server));
+    assert_non_null(strstr(ipcio_message(), "is it stopped?"));
+    close(fd);
+    OK(ipcio_listen(at_path(path), NULL, &server));
+    ipcio_server_free(server);
+}
+
+/* "masks" FOLDER SCHEME: another user, who masks a permission of his own. */
+static int masks_role(char **arguments)
+{
+    const char *address = text_of("%s://name", arguments[1]);
+    become(SOMEBODY, arguments[0]);
+    for (int masked = 1; masked >= 0; masked--) {
+        ipcio_server *server;
+        ipcio_conn *conn, *peer;
+        umask(masked ? 0177 : 022);
+        OK(ipcio_listen(address, NULL, &server));
+        OK(ipcio_connect(address, NULL, LONG_MS, &conn));
+        WRITES(conn, "there");
+        OK(ipcio_accept(server, LONG_MS, &peer));
+        READS(peer, "there");
+        ipcio_conn_free(conn);
+        ipcio_conn_free(peer);
+        ipcio_server_free(server);
+    }
+    return 0;
+}
+
+/* It shuts nobody out, of those who come later neither. */
+static void test_umask(void **state)
+{
+    static const char *const schemes[] = {"pipe", "shm", "file"};
+    (void)state;
+    need_root();
+    assert_int_equal(chmod(directory, 0777), 0);
+    for (size_t i = 0; i < COUNT(schemes); i++) finish(start("masks", fresh_path(), schemes[i], NULL));
+    assert_int_equal(chmod(directory, 0700), 0);
+}
+
 /* A dead ipcio server's socket is taken over, but not when somebody has put something else there.
  * Lesson 7 (luasocket#204). */
 static void test_stale_socket_at_a_path(void **state)
@@ -359,13 +457,15 @@ int main(int argc, char **argv)
 {
     static const struct role roles[] = {{"echo", echo_role},         {"call", call_role},
                                         {"refused", refused_role},   {"stranger", stranger_role},
-                                        {"guest", guest_role},
+                                        {"guest", guest_role},       {"masks", masks_role},
                                         {NULL, NULL}};
     const struct CMUnitTest tests[] = {
         TEST(test_socket_at_a_path),       TEST(test_long_path),
         TEST(test_the_folder_is_missing),  TEST(test_long_file_name),
         TEST(test_long_ipcio_dir),         TEST(test_untrusted_ipcio_dir),
         TEST(test_foreign_files_stay),     TEST(test_foreign_lock_file_stays),
+        TEST(test_planted_lock_files),     TEST(test_stopped_sweeper),
+        TEST(test_umask),
         TEST(test_stale_socket_at_a_path), TEST(test_replaced_while_serving),
         TEST(test_removed_while_serving),  TEST(test_other_users_are_kept_out),
         TEST(test_opened_to_others),       TEST(test_files_are_this_users),

@@ -32,6 +32,7 @@ static void model_store(volatile void *word, uint32_t value);
 static uint32_t model_change(volatile void *word, enum change how, uint32_t value);
 static void model_fence(void);
 static void *model_copy(void *to, const void *from, size_t n);
+static bool looks(unsigned *looks);
 static bool rapid(unsigned looks);
 
 #undef atomic_thread_fence
@@ -328,6 +329,7 @@ void os_word_wake(const _Atomic uint32_t *word)
 }
 
 int64_t os_now_coarse(void) { return 0; }
+static bool looks(unsigned *looks) { return *looks += scenario->rapid, true; }
 static bool rapid(unsigned looks) { return scenario->rapid && looks % 2 == 0; }
 void os_relax(void) {}
 int os_fence_join(void) { return 0; }

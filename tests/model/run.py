@@ -24,7 +24,7 @@ CONSTANTS = {"PAGE": 1024, "GROW": 2, "CALM": 3, "STEP": 16, "LEAP": 64, "EARLY"
              "AT_ONCE": 1}
 BRIEF = 16  # of ring.h
 REPETITIONS = [
-    ("shm.c", "++c->out.unheard % 4 == 0", "++c->out.unheard"),
+    ("shm.c", "++c->out.unheard % 4 == 0", "looks(&c->out.unheard)"),
     ("shm.c", "c->out.unheard - c->out.counted >= RAPID", "rapid(c->out.unheard)"),
 ]
 

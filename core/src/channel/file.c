@@ -146,7 +146,7 @@ static int get_record(os_fd folder, const char *name, file_record *r)
 /* Says to the folder that somebody is there, and takes the lock that a death ends.  EXISTS: a sweep has it. */
 static int take_life(os_fd folder, int side, os_fd *file)
 {
-    int st = os_folder_file(folder, life_name[side], true, file);
+    int st = os_folder_file(folder, life_name[side], OS_FOLDER_ANY, file);
     return st == 0 ? os_file_lock(*file, 0) : st;
 }
 
@@ -157,7 +157,7 @@ static bool holder_lives(os_fd folder, const char *file, const file_record *r, c
 {
     os_fd lock;
     int64_t owner, touched;
-    int st = os_folder_file(folder, file, false, &lock);
+    int st = os_folder_file(folder, file, OS_FOLDER_OLD, &lock);
     if (st != 0) return st != IPCIO_MISSING;
     bool held = os_file_locked(lock, 0) != 0;
     os_close(lock);
@@ -750,7 +750,7 @@ static int show_connection(file_conn *c, os_fd top)
         return st == IPCIO_CLOSED ? 0 : st; /* who has gone already: reading tells */
     }
     name_as(waiting, c->name, WAITING);
-    if ((st = os_folder_file(c->fd[FOLDER], draft_name[CLIENT], true, &file)) != 0) return st;
+    if ((st = os_folder_file(c->fd[FOLDER], draft_name[CLIENT], OS_FOLDER_ANY, &file)) != 0) return st;
     os_close(file);
     /* Making it there could fail though it was seen there: it is gone as soon as the server has found it. */
     return os_folder_rename(c->fd[FOLDER], draft_name[CLIENT], top, waiting);
@@ -850,16 +850,16 @@ static int find_foreign(const file_server *s, const char *name)
     return ipcio__fail(IPCIO_EXISTS, "%s: %s/%s is a file that ipcio did not create", text, s->path, name);
 }
 
-/* The time by the clock that stamps files. */
-static int folder_time(os_fd folder, int64_t *now)
+/* Whose this side's files there are, which on a network folder may be another user's, and the time by the clock that stamps
+ * them. */
+static int make_draft(os_fd folder, int64_t *owner, int64_t *now)
 {
-    int64_t owner;
     os_fd file;
     (void)os_folder_unlink(folder, FILE_DRAFT);
-    int st = os_folder_file(folder, FILE_DRAFT, true, &file);
+    int st = os_folder_file(folder, FILE_DRAFT, OS_FOLDER_NEW, &file);
     if (st != 0) return st;
     os_close(file);
-    st = os_folder_about(folder, FILE_DRAFT, &owner, now);
+    st = os_folder_about(folder, FILE_DRAFT, owner, now);
     (void)os_folder_unlink(folder, FILE_DRAFT);
     return st;
 }
@@ -920,7 +920,7 @@ static int file_listen(ipcio_server *base)
     enum { ATTEMPTS = 100 };
     file_server *s = server_of(base);
     char folder[RENDEZVOUS_PATH];
-    int64_t now = 0, touched = 0;
+    int64_t now = 0, touched = 0, holder = 0;
     int st = rendezvous_path(base->transport, &base->address, s->path, folder);
     if (st == 0) st = bell_path(memcpy(s->base.path, s->path, sizeof s->path), base->address.text);
     if (st != 0) return st;
@@ -939,8 +939,12 @@ static int file_listen(ipcio_server *base)
     }
     s->record = (file_record){.magic = FILE_MAGIC_RECORD, .lease = lease_of(&base->options), .limit = base->options.limit};
     st = os_folder_place(s->folder, s->record.place);
-    if (st == 0) st = os_folder_about(s->folder, FILE_LOCK, &s->owner, &touched);
-    if (st == 0) st = folder_time(s->folder, &now);
+    if (st == 0) st = os_folder_about(s->folder, FILE_LOCK, &holder, &touched);
+    if (st == 0) st = make_draft(s->folder, &s->owner, &now);
+    if (st == 0 && holder != s->owner) {
+        file_abandon_server(base);
+        return ipcio__fail(IPCIO_EXISTS, "%s: %s/" FILE_LOCK " is another user's, and stays", base->address.text, s->path);
+    }
     if (st == 0 && served_elsewhere(s, now, touched)) {
         file_abandon_server(base);
         return ipcio__fail(IPCIO_EXISTS, "%s: a server on another host has the name; see %s/" FILE_SERVER,

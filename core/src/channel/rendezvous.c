@@ -69,7 +69,7 @@ static bool is_ours(rendezvous_server *s, bool own_folder, os_identity now)
     rendezvous_record before;
     if (own_folder) return true;
     if (!read_record(s->lock.file, &before)) return false;
-    return before.made == 1 || (before.made == 2 && same(before.place, now));
+    return before.made == 1 ? os_is_endpoint(s->path) : before.made == 2 && same(before.place, now);
 }
 
 /* With the lock held: makes sure that nothing is at the path, unless ipcio did not put it there. */
@@ -148,14 +148,15 @@ int rendezvous_take(rendezvous_server *s, bool own_folder)
     add_lock(lock);
     int st = namelock_take(&s->lock, lock);
     if (st == IPCIO_EXISTS) return ipcio__fail(st, "%s: a live server has the name", text);
-    if (st != 0) return ipcio__fail_os(st, "%s: cannot lock %s", text, lock);
+    if (st == IPCIO_TIMEOUT)
+        return ipcio__fail(IPCIO_EXISTS, "%s: a process that was clearing the name up does not go on; is it stopped?", text);
+    if (st != 0 && st != IPCIO_PROTOCOL) return ipcio__fail_os(st, "%s: cannot lock %s", text, lock);
 
     rendezvous_record before;
     char byte;
-    if (!own_folder && !read_record(s->lock.file, &before) && os_file_read(s->lock.file, &byte, 1) == 0) {
-        namelock_abandon(&s->lock);
-        return ipcio__fail(IPCIO_EXISTS, "%s: %s is a file that ipcio did not create", text, lock);
-    }
+    bool foreign = !own_folder && st == 0 && !read_record(s->lock.file, &before) && os_file_read(s->lock.file, &byte, 1) == 0;
+    if (foreign) namelock_abandon(&s->lock);
+    if (st != 0 || foreign) return ipcio__fail(IPCIO_EXISTS, "%s: %s is a file that ipcio did not create", text, lock);
     memcpy(s->record.magic, magic, sizeof magic);
     s->record.limit = s->base.options.limit;
     s->record.files = s->base.options.files;
@@ -174,6 +175,11 @@ int rendezvous_listen_at(ipcio_server *base, const rendezvous_place *place)
     (void)snprintf(suffix, sizeof suffix, ".%s" LOCK, base->transport->scheme);
     if (own_folder) rendezvous_sweep(folder, suffix);
     if ((st = rendezvous_take(s, own_folder)) != 0) return st;
+    int64_t owner;
+    if (os_file_owner(s->lock.file, &owner) != 0 || owner != os_user()) { /* what is in it decides what is removed */
+        namelock_abandon(&s->lock);
+        return ipcio__fail(IPCIO_EXISTS, "%s: %s" LOCK " is another user's, and stays", text, s->path);
+    }
     if ((st = take_place(s, place, own_folder)) == 0) return 0;
     st = st == IPCIO_EXISTS ? ipcio__fail(st, "%s: something that ipcio did not create is there, and stays", text)
                             : ipcio__fail_os(st, "%s: cannot listen at %s", text, s->path);

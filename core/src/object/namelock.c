@@ -11,6 +11,9 @@
  * sweeper's too knows that he is not looking at a holder. */
 enum { BYTE_HOLDER, BYTE_SWEEPER };
 
+/* A sweeper needs some microseconds, if it is not stopped in the middle. */
+#define SWEEP (1000 * MILLISECOND)
+
 /* Why the holder's byte could not be locked: EXISTS, WANT_READ to try again, or what failed. */
 static int not_taken(os_fd file)
 {
@@ -38,13 +41,15 @@ bool namelock_look_again(int *looks)
 {
     static const int64_t pauses[] = {1, 4, 16, 64}; /* ms */
     if (*looks == sizeof pauses / sizeof *pauses) return false;
-    (void)os_poll(NULL, 0, os_now() + pauses[(*looks)++] * MILLISECOND);
+    int64_t until = os_now() + pauses[(*looks)++] * MILLISECOND;
+    while (os_poll(NULL, 0, until) == IPCIO_INTERRUPTED) {}
     return true;
 }
 
 int namelock_take(namelock *l, const char *path)
 {
     size_t size = strlen(path) + 1;
+    int64_t patience = os_now() + SWEEP;
     int looks = 0;
     *l = (namelock){.file = OS_NONE, .path = malloc(size)};
     if (!l->path) return IPCIO_NOMEMORY;
@@ -52,6 +57,7 @@ int namelock_take(namelock *l, const char *path)
     for (;;) {
         int st = try_take(path, &l->file);
         if (st == 0) return 0;
+        if (st > 0 && os_now() >= patience) st = IPCIO_TIMEOUT;
         if (st > 0) {
             (void)os_poll(NULL, 0, os_now() + MILLISECOND / 10);
         } else if (st != IPCIO_EXISTS || !namelock_look_again(&looks)) {

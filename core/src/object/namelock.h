@@ -16,7 +16,8 @@ typedef struct {
     char *path; /* NULL: not held, nor being taken */
 } namelock;
 
-/* Takes the name whose file is `path`.  EXISTS another holds it; DENIED NOMEMORY SYSTEM.  No message. */
+/* Takes the name whose file is `path`.  EXISTS another holds it; TIMEOUT one who was sweeping it does not go on; PROTOCOL what
+ * is there is no plain file; DENIED NOMEMORY SYSTEM.  No message. */
 int namelock_take(namelock *l, const char *path);
 
 /* After EXISTS: whether to try again; begin with *looks = 0.  A dying process gives back its connections before its

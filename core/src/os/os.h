@@ -235,8 +235,9 @@ int os_process_read(int64_t process, uint64_t address, void *to, size_t n, size_
 int os_directory(char *path, size_t size);
 
 /* Opens for reading and writing.  `create`: makes it, for this user only, when it is not there.  Else MISSING.
- * Follows no link.  DENIED, SYSTEM. */
+ * Follows no link.  PROTOCOL: it is no plain file, or has another name too.  DENIED, SYSTEM. */
 int os_file_open(const char *path, bool create, os_fd *fd);
+int os_file_owner(os_fd fd, int64_t *user);
 int os_file_read(os_fd fd, void *to, size_t n);          /* from the start; PROTOCOL when it is shorter */
 int os_file_write(os_fd fd, const void *from, size_t n); /* at the start */
 int os_file_remove(const char *path);                    /* success when it is not there */
@@ -251,6 +252,9 @@ typedef struct {
     uint64_t device, number, stamp;
 } os_identity;
 int os_identify(const char *path, os_identity *identity);
+
+/* Whether what is there is a socket or a FIFO: nothing is lost with it. */
+bool os_is_endpoint(const char *path);
 
 /* 0 when the open file is the one that the path leads to now, from an open folder or OS_NONE; MISSING when it is not. */
 int os_file_at(os_fd fd, os_fd folder, const char *path);
@@ -273,7 +277,9 @@ int os_folder_look(os_fd folder);
 enum { OS_PLACE = 48 };
 int os_folder_place(os_fd folder, uint8_t place[OS_PLACE]);
 
-int os_folder_file(os_fd folder, const char *name, bool create, os_fd *file); /* as os_file_open */
+/* As os_file_open; NEW: EXISTS when it is there. */
+typedef enum { OS_FOLDER_OLD, OS_FOLDER_ANY, OS_FOLDER_NEW } os_folder_how;
+int os_folder_file(os_fd folder, const char *name, os_folder_how how, os_fd *file);
 int os_folder_unlink(os_fd folder, const char *name); /* success when it is not there */
 /* A file's user, and when it was last written or touched, by the clock of where the folder lies. */
 int os_folder_about(os_fd folder, const char *name, int64_t *owner, int64_t *time);

@@ -10,11 +10,22 @@
 
 enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL };
 
+/* A limit of the process on files (ulimit -f) is one on such memory too.  It is told as an error, not by the signal that ends the
+ * process. */
+static int resize(int fd, off_t size)
+{
+    os__muted sigxfsz;
+    os__mute(&sigxfsz, SIGXFSZ);
+    int r = ftruncate(fd, size);
+    os__unmute(&sigxfsz, r != 0 && errno == EFBIG);
+    return r;
+}
+
 int os_memory_new(size_t size, os_fd *memory)
 {
-    int fd = memfd_create("ipcio", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int fd = os__above(memfd_create("ipcio", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (fd < 0) return os__status();
-    if (ftruncate(fd, (off_t)size) == 0 && fcntl(fd, F_ADD_SEALS, SEALS) == 0) {
+    if (resize(fd, (off_t)size) == 0 && fcntl(fd, F_ADD_SEALS, SEALS) == 0) {
         *memory = fd;
         return 0;
     }

@@ -2,12 +2,26 @@
 #ifndef IPCIO_OS_POSIX_COMMON_H
 #define IPCIO_OS_POSIX_COMMON_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "os/os.h"
 
 /* The status that says what errno says. */
 int os__status(void);
+
+/* A new descriptor, or -1 with errno.  It is none of the standard ones: where those are closed, what the process prints would
+ * go to it. */
+int os__above(int fd);
+
+/* Between the two a signal that a system call raises in its thread does not arrive.  `raised`: the call has. */
+typedef struct {
+    int signal;
+    bool waits; /* there is one already */
+    sigset_t before;
+} os__muted;
+void os__mute(os__muted *m, int signal);
+void os__unmute(const os__muted *m, bool raised);
 
 /* Makes it non-blocking and close-on-exec where it was not created so.  SYSTEM. */
 int os__prepare(int fd);

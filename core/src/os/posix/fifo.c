@@ -3,11 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "os/posix/common.h"
@@ -21,7 +18,7 @@ int os_fifo_open(const char *path, bool reads, os_fd *fd)
 {
     struct stat s;
     int f, st = 0;
-    do f = open(path, (reads ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    do f = os__above(open(path, (reads ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
     while (f < 0 && errno == EINTR);
     if (f < 0 && errno != ENXIO && errno != EISDIR) return os__status();
     if ((f < 0 ? stat(path, &s) : fstat(f, &s)) != 0) {
@@ -57,17 +54,9 @@ ssize_t os__fifo_read(int fd, const struct iovec *v, int n)
 /* Without the signal that says that nobody reads any more: no flag keeps it off here, as one does for sockets. */
 ssize_t os__fifo_write(int fd, const struct iovec *v, int n)
 {
-    sigset_t sigpipe, before, pending;
-    sigemptyset(&sigpipe);
-    sigaddset(&sigpipe, SIGPIPE);
-    sigemptyset(&pending);
-    pthread_sigmask(SIG_BLOCK, &sigpipe, &before);
-    if (sigismember(&before, SIGPIPE)) sigpending(&pending); /* else it could not wait */
+    os__muted sigpipe;
+    os__mute(&sigpipe, SIGPIPE);
     ssize_t r = writev(fd, v, n);
-    if (r < 0 && errno == EPIPE && !sigismember(&pending, SIGPIPE)) {
-        (void)sigtimedwait(&sigpipe, NULL, &(struct timespec){0});
-        errno = EPIPE;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    os__unmute(&sigpipe, r < 0 && errno == EPIPE);
     return r;
 }

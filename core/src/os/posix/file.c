@@ -17,9 +17,13 @@ static int own_folder(const char *path)
     struct stat s;
     if (mkdir(path, S_IRWXU) != 0 && errno != EEXIST) return os__status();
     if (lstat(path, &s) != 0) return os__status();
-    if (S_ISDIR(s.st_mode) && s.st_uid == geteuid() && (s.st_mode & (S_IWGRP | S_IWOTH)) == 0) return 0;
-    errno = EPERM;
-    return IPCIO_DENIED;
+    if (!S_ISDIR(s.st_mode) || s.st_uid != geteuid() || (s.st_mode & (S_IWGRP | S_IWOTH))) {
+        errno = EPERM;
+        return IPCIO_DENIED;
+    }
+    /* The process that made it may have masked that, and would have shut out all others for good. */
+    if ((s.st_mode & S_IRWXU) == S_IRWXU || chmod(path, S_IRWXU) == 0) return 0;
+    return os__status();
 }
 
 int os_directory(char *path, size_t size)
@@ -42,19 +46,36 @@ int os_directory(char *path, size_t size)
     return IPCIO_MISSING;
 }
 
+static int plain(int f, os_fd *fd)
+{
+    struct stat s;
+    int st = fstat(f, &s) != 0 ? os__status() : S_ISREG(s.st_mode) && s.st_nlink <= 1 ? 0 : IPCIO_PROTOCOL;
+    if (st == IPCIO_PROTOCOL) errno = 0;
+    if (st == 0) *fd = f;
+    else os_close(f);
+    return st;
+}
+
 int os_file_open(const char *path, bool create, os_fd *fd)
 {
     const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
     for (;;) {
         /* First without creating: a sticky directory may forbid O_CREAT on a file of another user. */
         int f = open(path, flags);
-        if (f < 0 && errno == ENOENT && create) f = open(path, flags | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
-        if (f >= 0) {
-            *fd = f;
-            return 0;
-        }
+        bool made = f < 0 && errno == ENOENT && create;
+        if (made) f = open(path, flags | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
+        if (f >= 0 && made) (void)fchmod(f, S_IRUSR | S_IWUSR); /* whatever the process masks */
+        if ((f = os__above(f)) >= 0) return plain(f, fd);
         if (errno != EINTR && !(errno == EEXIST && create)) return os__status();
     }
+}
+
+int os_file_owner(os_fd fd, int64_t *user)
+{
+    struct stat s;
+    if (fstat((int)fd, &s) != 0) return os__status();
+    *user = s.st_uid;
+    return 0;
 }
 
 int os_file_read(os_fd fd, void *to, size_t n)
@@ -108,6 +129,12 @@ int os_identify(const char *path, os_identity *identity)
     uint64_t time = (uint64_t)s.st_mtim.tv_sec * 1000000000u + (uint64_t)s.st_mtim.tv_nsec;
     *identity = (os_identity){.device = s.st_dev, .number = s.st_ino};
     return os__stamp(path, time, &identity->stamp);
+}
+
+bool os_is_endpoint(const char *path)
+{
+    struct stat s;
+    return lstat(path, &s) == 0 && (S_ISSOCK(s.st_mode) || S_ISFIFO(s.st_mode));
 }
 
 int os_file_at(os_fd fd, os_fd folder, const char *path)

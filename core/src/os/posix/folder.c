@@ -17,12 +17,14 @@ static int at(os_fd folder)
 
 int os_folder_make(os_fd parent, const char *name)
 {
-    return mkdirat(at(parent), name, S_IRWXU) == 0 ? 0 : os__status();
+    if (mkdirat(at(parent), name, S_IRWXU) != 0) return os__status();
+    (void)fchmodat(at(parent), name, S_IRWXU, 0); /* whatever the process masks */
+    return 0;
 }
 
 int os_folder_open(os_fd parent, const char *name, os_fd *folder)
 {
-    int fd = openat(at(parent), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (parent == OS_NONE ? 0 : O_NOFOLLOW));
+    int fd = os__above(openat(at(parent), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (parent == OS_NONE ? 0 : O_NOFOLLOW)));
     if (fd < 0) return os__status();
     *folder = fd;
     return 0;
@@ -89,10 +91,11 @@ int os_folder_unlink(os_fd folder, const char *name)
     return st;
 }
 
-int os_folder_file(os_fd folder, const char *name, bool create, os_fd *file)
+int os_folder_file(os_fd folder, const char *name, os_folder_how how, os_fd *file)
 {
-    const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | (create ? O_CREAT : 0);
-    int f = openat((int)folder, name, flags, S_IRUSR | S_IWUSR);
+    static const int create[] = {[OS_FOLDER_OLD] = 0, [OS_FOLDER_ANY] = O_CREAT, [OS_FOLDER_NEW] = O_CREAT | O_EXCL};
+    const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | create[how];
+    int f = os__above(openat((int)folder, name, flags, S_IRUSR | S_IWUSR));
     if (f < 0) return os__status();
     *file = f;
     return 0;

@@ -53,7 +53,7 @@ static int at_path(int fd, const char *path, int (*act)(int, const struct sockad
 
 static int new_socket(void)
 {
-    return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return os__above(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 int os_local_listen(const char *path, os_fd *fd)

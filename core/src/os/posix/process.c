@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,6 +35,37 @@ int os__status(void)
     case EINTR: return IPCIO_INTERRUPTED;
     default: return IPCIO_SYSTEM;
     }
+}
+
+int os__above(int fd)
+{
+    if (fd < 0 || fd > STDERR_FILENO) return fd;
+    int above = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    os_close(fd);
+    return above;
+}
+
+void os__mute(os__muted *m, int signal)
+{
+    sigset_t one, pending;
+    sigemptyset(&one);
+    sigaddset(&one, signal);
+    sigemptyset(&pending);
+    pthread_sigmask(SIG_BLOCK, &one, &m->before);
+    if (sigismember(&m->before, signal)) sigpending(&pending); /* else it could not wait */
+    m->signal = signal;
+    m->waits = sigismember(&pending, signal);
+}
+
+void os__unmute(const os__muted *m, bool raised)
+{
+    int kept = errno;
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, m->signal);
+    if (raised && !m->waits) (void)sigtimedwait(&one, NULL, &(struct timespec){0});
+    pthread_sigmask(SIG_SETMASK, &m->before, NULL);
+    errno = kept;
 }
 
 static int64_t now(clockid_t clock)

@@ -12,7 +12,7 @@
 int os_accept(os_fd listener, os_fd *fd)
 {
     for (;;) {
-        int s = accept4((int)listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int s = os__above(accept4((int)listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
         if (s >= 0) {
             *fd = s;
             return 0;
@@ -156,6 +156,7 @@ static int receive_file(os_fd fd, const os_piece *pieces, int n, int flags, size
     while (st == IPCIO_INTERRUPTED);
     if (st != 0) return st;
     int came = take_descriptors(&m, &first) + (m.msg_flags & MSG_CTRUNC ? 1 : 0);
+    first = os__above(first);
     *file = first >= 0 ? first : came ? OS_LOST : OS_NONE;
     if (came <= 1) return 0;
     os_close(*file);

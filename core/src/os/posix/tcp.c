@@ -45,7 +45,7 @@ int os_endpoint_text(const os_endpoint *e, char *text, size_t size)
 
 static int new_socket(const os_endpoint *e)
 {
-    return socket(os__sockaddr(e)->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return os__above(socket(os__sockaddr(e)->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 int os_endpoint_own(os_fd fd, os_endpoint *e)

@@ -21,7 +21,7 @@ static int level(const os_endpoint *e)
 
 static int new_socket(const os_endpoint *e)
 {
-    return socket(family(e), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return os__above(socket(family(e), SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 static bool is_group(const os_endpoint *e)
