@@ -952,7 +952,7 @@ static PyMethodDef server_methods[] = {
      "serve($self, /, handler, on_error=None)\n--\n\n"
      "Answers all clients until the server is stopped or closed.  handler(request, conn) returns the answer, or None.\n"
      "One that has to wait may be a generator function: when it yields, the other clients have their turn.\n"
-     "An error in it closes that client, and goes to on_error(error, conn) or as a line to standard error."},
+     "An error in it closes that client, and goes to on_error(error, conn) or with its traceback to standard error."},
     {"__enter__", enter, METH_NOARGS, NULL},
     {"__exit__", server_exit, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};

@@ -201,7 +201,9 @@ function Loop:run()
 end
 
 local function report(err, conn)
-  local text, address = tostring(err), conn:address() .. ": "
+  local ok, text = pcall(tostring, err) -- its __tostring may fail
+  if not ok then text = ("(error object is a %s value)"):format(type(err)) end
+  local address = conn:address() .. ": "
   if text:sub(1, #address) ~= address then text = address .. text end -- ipcio's own messages begin with it
   io.stderr:write("ipcio: ", text, "\n")
 end

@@ -100,7 +100,8 @@ function roles.one_line()
     ready()
     return server
   end
-  ipcio.serve(address, function() error("it went wrong") end, {limit = 1000})
+  local unspeakable = setmetatable({}, {__tostring = function() error("in __tostring") end})
+  ipcio.serve(address, function(request) error(request == "object" and unspeakable or "it went wrong") end, {limit = 1000})
 end
 
 -- A thousand clients: see many_spec.lua.  `more` is how many there will be.

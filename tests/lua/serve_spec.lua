@@ -423,12 +423,14 @@ describe("ipcio.serve", function()
     local peer, process = support.start("one_line", address)
     local client <close> = assert(ipcio.connect(address, 5))
     fails("closed", client:call("x", 5))
-    local other <close> = assert(ipcio.connect(address, 5))
-    fails("closed", other:call("x", 5))
-    for _ = 1, 2 do
+    for _, request in ipairs {"object", "x"} do
+      local other <close> = assert(ipcio.connect(address, 5))
+      fails("closed", other:call(request, 5))
+    end
+    for _, text in ipairs {"it went wrong$", "%(error object is a table value%)$", "it went wrong$"} do
       local line = peer:read("l")
       assert.matches("ipcio: " .. address .. ": ", line, 1, true)
-      assert.matches("it went wrong$", line)
+      assert.matches(text, line)
     end
     support.kill("INT", process)
     assert.matches("interrupted!", peer:read("a"), 1, true)

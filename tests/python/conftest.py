@@ -11,6 +11,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -159,6 +160,22 @@ def script():
     yield start
     for each in scripts:
         each.kill()
+
+
+@pytest.fixture(params=["nobody reads", "full", "closed", "None"])
+def no_stderr(request):
+    """What sys.stderr may be where nothing can be written to it."""
+    if request.param == "nobody reads":
+        reading, writing = os.pipe()
+        os.close(reading)
+        stderr = open(writing, "w", buffering=1)
+    else:
+        stderr = open("/dev/full", "w", buffering=1)
+    if request.param in ("closed", "None"):
+        stderr.close()
+    yield None if request.param == "None" else stderr
+    with suppress(OSError):  # what it keeps cannot be written now either
+        stderr.close()
 
 
 @pytest.fixture

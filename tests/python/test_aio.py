@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 
 import ipcio
 import pytest
@@ -989,7 +990,7 @@ def test_a_handlers_error_closes_that_client_only(run, serve, wrong, reporting):
     errors.clear()
 
 
-def test_without_on_error_there_is_one_line(run, serve, address, capfd):
+def test_without_on_error_it_is_told_where_the_handler_failed(run, serve, address, capfd):
     async def handler(request, conn):
         raise ValueError("it failed")
 
@@ -999,7 +1000,26 @@ def test_without_on_error_there_is_one_line(run, serve, address, capfd):
                 await conn.call(b"x", 10)
 
     run(serve(main, handler))
-    assert capfd.readouterr().err == f"{address}: the handler failed: ValueError: it failed\n"
+    first, second, *trace = capfd.readouterr().err.splitlines()
+    assert first == f"{address}: the handler failed: ValueError: it failed"
+    assert second == "Traceback (most recent call last):"
+    assert f'  File "{__file__}", line {handler.__code__.co_firstlineno + 1}, in handler' in trace
+
+
+def test_without_a_standard_error_serve_goes_on(run, serve, no_stderr, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "stderr", no_stderr)
+
+    async def handler(request, conn):
+        return request if request else 1 // 0
+
+    async def main(server):
+        async with aio.connect(server.address, 10) as good, aio.connect(server.address, 10) as bad:
+            with pytest.raises(ipcio.Closed):
+                await bad.call(b"", 10)
+            assert await good.call(b"x", 10) == b"x"
+
+    run(serve(main, handler))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_error_in_on_error_ends_serve(run, address):

@@ -1,5 +1,6 @@
 """serve: many clients, errors of handlers, all the ways to end."""
 import queue
+import sys
 import threading
 from contextlib import nullcontext
 
@@ -142,16 +143,42 @@ def test_a_handlers_error_closes_that_client_only(server, client, in_thread):
         conn.read(0)
 
 
-def test_without_on_error_there_is_one_line(server, client, in_thread, capfd):
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("in __str__")
+
+
+@pytest.mark.parametrize("error, text", [(ValueError, "ValueError: it failed"),
+                                         (Unspeakable, "Unspeakable: <")])
+def test_without_on_error_it_is_told_where_the_handler_failed(server, client, in_thread, capfd, error, text):
     def handler(request, conn):
-        raise ValueError("it failed")
+        raise error("it failed")
 
     serving = in_thread(server.serve, handler)
     with pytest.raises(ipcio.Closed):
         client().call(b"x", 10)
     server.stop()
     serving.result()
-    assert capfd.readouterr().err == f"{server.address}: the handler failed: ValueError: it failed\n"
+    first, second, *trace = capfd.readouterr().err.splitlines()
+    assert first.startswith(f"{server.address}: the handler failed: {text}")
+    assert second == "Traceback (most recent call last):"
+    assert f'  File "{__file__}", line {handler.__code__.co_firstlineno + 1}, in handler' in trace
+
+
+def test_without_a_standard_error_serve_goes_on(server, client, in_thread, no_stderr, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "stderr", no_stderr)
+
+    def handler(request, conn):
+        return request if request else 1 // 0
+
+    serving = in_thread(server.serve, handler)
+    good, bad = client(), client()
+    with pytest.raises(ipcio.Closed):
+        bad.call(b"", 10)
+    assert good.call(b"x", 10) == b"x"
+    server.stop()
+    serving.result()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_error_in_on_error_ends_serve(server, client, in_thread):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing, suppress
 from inspect import iscoroutinefunction
+from traceback import TracebackException
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Union
 
 from . import _core
@@ -49,7 +50,11 @@ def check(handler: Callable[..., object], on_error: Callable[..., object] | None
 
 
 def report(error: Exception, conn: _Addressed) -> None:
-    print(f"{conn.address}: the handler failed: {type(error).__name__}: {error}", file=sys.stderr)
+    """Standard error may be closed, full or None, a pipe that nobody reads: the server goes on without it."""
+    with suppress(Exception):
+        trace = TracebackException.from_exception(error)  # also of an error that cannot be shown
+        line = f"{conn.address}: the handler failed: {type(error).__name__}: {trace}\n"
+        sys.stderr.write(line + "".join(trace.format()))
 
 
 def _until_ready(call: Callable[..., _Value | Want], *arguments: Any) -> Generator[Want, None, _Value]:

@@ -353,7 +353,7 @@ class Server(_Handle):
 
         handler(request, conn) returns the answer, or None; it may be async.  The requests of a client are handled one
         after the other, those of different clients side by side where handlers wait.  An error in it closes that
-        client, and goes to on_error(error, conn), which may be async too, or as a line to standard error.
+        client, and goes to on_error(error, conn), which may be async too, or with its traceback to standard error.
         """
         check(handler, on_error)
         if self._serving:
