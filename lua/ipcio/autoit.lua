@@ -21,12 +21,14 @@ autoit.DEFAULT_BUFSIZE = core.DEFAULT_BUFSIZE ---@type integer
 
 local sleeps = {} ---@type table<integer, ipcio.Sleep> by connection
 
--- Gives up a call that is left half way, by an error or by closing its coroutine.
-local Pending = {
-  __close = function(pending)
-    if pending.want then core.GiveUpConnection(pending.fd, pending.want) end
-  end,
-}
+-- Gives up a call that is left half way: by an error, by closing its coroutine, or because nobody refers to that any more.
+local function give_up(pending)
+  local want <const> = pending.want
+  pending.want = nil
+  if want then core.GiveUpConnection(pending.fd, want) end
+end
+
+local Pending = {__close = give_up, __gc = give_up}
 
 -- Repeats a call, which wants to wait, until it is done.
 local function repeated(sleep, want, call, fd, ...)

@@ -334,20 +334,35 @@ describe("the AutoIt names", function()
       assert.is_true(yielded > 10)
     end)
 
-    it("give up a call whose coroutine is closed", function()
-      local server, client = pair(function() coroutine.yield() end)
-      local thread = coroutine.create(ipcio.WriteData)
-      assert(coroutine.resume(thread, client, ("x"):rep(1 << 20)))
-      assert.equal("suspended", coroutine.status(thread))
-      assert(coroutine.close(thread))
-      local reader = coroutine.create(ipcio.ReadData)
-      assert(coroutine.resume(reader, server))
-      assert(ipcio.WriteData(client, "whole"))
-      local ok, data
-      repeat ok, data = coroutine.resume(reader) until not ok or coroutine.status(reader) == "dead"
-      assert.equal("whole", data)
-      close(server, client)
-    end)
+    for how, leave in pairs {["is closed"] = coroutine.close, ["nobody refers to"] = function() return true end} do
+      it("give up a call whose coroutine " .. how, function()
+        local server, client = pair(function() coroutine.yield() end)
+        local thread = coroutine.create(ipcio.WriteData)
+        assert(coroutine.resume(thread, client, ("x"):rep(1 << 20)))
+        assert.equal("suspended", coroutine.status(thread))
+        assert(leave(thread))
+        thread = nil
+        collectgarbage()
+        local reader = coroutine.create(ipcio.ReadData)
+        assert(coroutine.resume(reader, server))
+        assert(ipcio.WriteData(client, "whole"))
+        local ok, data
+        repeat ok, data = coroutine.resume(reader) until not ok or coroutine.status(reader) == "dead"
+        assert.equal("whole", data)
+        close(server, client)
+      end)
+
+      it("leave nothing of an open whose coroutine " .. how, function()
+        local before = support.descriptors()
+        local thread = coroutine.create(ipcio.OpenConnection)
+        assert(coroutine.resume(thread, ipcio.cNamedPipe, support.name(), true, coroutine.yield))
+        assert.equal("suspended", coroutine.status(thread))
+        assert.not_equal(before, support.descriptors())
+        assert(leave(thread))
+        thread = nil
+        assert.equal(before, support.descriptors())
+      end)
+    end
 
     it("keep what yields from an error as errors are kept", function()
       local server, client = pair(function()
