@@ -137,6 +137,7 @@ local Server = core.Server
 ---@return string? message
 ---@return string? code
 function Server:serve(handler, options)
+  serve.check_self(self, Server, "serve")
   check(handler, "function", 1, "serve")
   if options ~= nil then
     check(options, "table", 2, "serve")
@@ -183,6 +184,7 @@ end
 ---@return fun(conn: ipcio.Connection): string?
 ---@return ipcio.Connection
 function Connection:messages()
+  serve.check_self(self, Connection, "messages")
   return next_message, self
 end
 

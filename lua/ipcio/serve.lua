@@ -9,12 +9,19 @@ local serve = {}
 local FAIR <const> = 64 -- requests of one client, then the others have their turn
 local GRACE <const> = 5 -- seconds that clients of a stopped server have to take their last answers
 
+--- Raises, in the line of who called the method, if `self` is no object of the class.  Methods in C check that themselves.
+function serve.check_self(self, class, method)
+  local ok, err = pcall(class.address, self)
+  if not ok then error(("bad argument #1 to '%s' %s"):format(method, err:match("%(.+")), 3) end
+end
+
 local loops = {} -- those that run, by the keys of their servers
 
 -- A loop learns of its end at once: what has not begun by then does not begin.
 for name, flag in pairs {stop = "stopped", close = "closed"} do
   local call <const> = core.Server[name]
   core.Server[name] = function(server)
+    serve.check_self(server, core.Server, name)
     local ok = call(server)
     local loop = loops[core.key(server)]
     if loop then loop[flag] = true end

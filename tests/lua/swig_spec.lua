@@ -27,19 +27,15 @@ describe("the C module", function()
       local others = {io.stdout, core.key(client), set, 5, "text", {}, true, print, coroutine.create(print)}
       local function refuses(class, method, wrong)
         assert.error_matches(function() class[method](wrong, 1, 1) end, "expected, got")
-        assert.error_matches(function() class[method]() end, "expected, got no value")
+        assert.error_matches(function() class[method]() end, "expected, got n[oi]") -- no value, in Lua nil
       end
-      for method, f in pairs(core.Connection) do
-        if debug.getinfo(f).what == "C" then
-          for _, wrong in ipairs(others) do refuses(core.Connection, method, wrong) end
-          refuses(core.Connection, method, server)
-        end
+      for method in pairs(core.Connection) do
+        for _, wrong in ipairs(others) do refuses(core.Connection, method, wrong) end
+        refuses(core.Connection, method, server)
       end
-      for method, f in pairs(core.Server) do
-        if debug.getinfo(f).what == "C" then
-          for _, wrong in ipairs(others) do refuses(core.Server, method, wrong) end
-          refuses(core.Server, method, conn)
-        end
+      for method in pairs(core.Server) do
+        for _, wrong in ipairs(others) do refuses(core.Server, method, wrong) end
+        refuses(core.Server, method, conn)
       end
       others[3] = conn
       for method in pairs(core.Set) do
@@ -53,6 +49,24 @@ describe("the C module", function()
       end
       assert.error_matches(function() core.try_read(server) end, "ipcio.Connection expected, got ipcio.Server")
       assert.error_matches(function() core.try_accept(conn) end, "ipcio.Server expected, got ipcio.Connection")
+    end)
+
+    it("says which method was called on a wrong object, and where", function()
+      local function says(class, wrong, expected, ...)
+        for _, method in ipairs {...} do
+          local f <const> = class[method]
+          local line <const> = debug.getinfo(1, "l").currentline + 1
+          local ok, err = pcall(function() f(wrong, print) end)
+          assert.is_false(ok)
+          assert.matches(("swig_spec.lua:%d: "):format(line), err, 1, true)
+          assert.matches(expected, err, 1, true)
+          if debug.getinfo(f).what ~= "C" then assert.matches(("bad argument #1 to '%s' ("):format(method), err, 1, true) end
+        end
+      end
+      says(core.Server, conn, "ipcio.Server expected, got ipcio.Connection", "serve", "stop", "close", "accept", "fileno")
+      says(core.Server, io.stdout, "ipcio.Server expected, got FILE*", "serve", "stop", "close", "accept", "fileno")
+      says(core.Connection, server, "ipcio.Connection expected, got ipcio.Server", "messages", "read", "close")
+      says(core.Connection, nil, "ipcio.Connection expected, got nil", "messages", "read", "close")
     end)
 
     it("finds every method of a class, and no other field", function()
