@@ -68,14 +68,15 @@ local function finish(call, fd, ...)
   return later(message, code, call, fd, ...)
 end
 
-local function check_sleep(fSleepFunc, name)
+-- An argument of the wrong type is an error in the line of who called the function of this name.
+local function open(name, cType, ResourceName, bBlock, fSleepFunc, iBufSize)
   if fSleepFunc ~= nil and type(fSleepFunc) ~= "function" then
     error(("bad argument #4 to '%s' (function expected, got %s)"):format(name, type(fSleepFunc)), 3)
   end
-end
-
-local function open(call, cType, ResourceName, bBlock, iBufSize)
-  return call(cType or core.cDefaultType, ResourceName, bBlock == false and 0 or 1, iBufSize or core.DEFAULT_BUFSIZE)
+  local ok, fd, message, code = pcall(core[name], cType or core.cDefaultType, ResourceName, bBlock == false and 0 or 1,
+                                      iBufSize or core.DEFAULT_BUFSIZE)
+  if not ok then error(fd:gsub("#4", "#5"):gsub("to '[^']*'", ("to '%s'"):format(name)), 3) end
+  return fd, message, code
 end
 
 --- Begins to serve.  Every argument may be left out.
@@ -88,8 +89,7 @@ end
 ---@return string? message
 ---@return string? code
 function autoit.InitConnection(cType, ResourceName, bBlock, fSleepFunc, iBufSize)
-  check_sleep(fSleepFunc, "InitConnection")
-  local fd, message, code = open(core.InitConnection, cType, ResourceName, bBlock, iBufSize)
+  local fd, message, code = open("InitConnection", cType, ResourceName, bBlock, fSleepFunc, iBufSize)
   if not fd then return nil, message, code end
   sleeps[fd] = fSleepFunc
   return fd
@@ -105,8 +105,7 @@ end
 ---@return string? message
 ---@return string? code
 function autoit.OpenConnection(cType, ResourceName, bBlock, fSleepFunc, iBufSize)
-  check_sleep(fSleepFunc, "OpenConnection")
-  local fd, message, code = open(core.OpenConnection, cType, ResourceName, bBlock, iBufSize)
+  local fd, message, code = open("OpenConnection", cType, ResourceName, bBlock, fSleepFunc, iBufSize)
   if not fd then return nil, message, code end
   local opened, want
   opened, want, code = core.FinishOpenConnection(fd)

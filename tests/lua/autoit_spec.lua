@@ -118,7 +118,15 @@ describe("the AutoIt names", function()
 
   it("refuse bad arguments", function()
     local name = support.name()
-    for _, open in ipairs {ipcio.InitConnection, ipcio.OpenConnection} do
+    for _, call in ipairs {"InitConnection", "OpenConnection"} do
+      local open <const> = ipcio[call]
+      local function refuses(argument, expected, ...)
+        local line <const> = debug.getinfo(1, "l").currentline + 1
+        local ok, err = pcall(function(...) open(...) end, ...)
+        assert.is_false(ok)
+        assert.equal(("autoit_spec.lua:%d: bad argument #%d to '%s' (%s expected, got %s)"):format(
+                       line, argument, call, expected, type((select(argument, ...)))), err:match("[^/]+$"))
+      end
       fails("invalid", open(99, name))
       fails("invalid", open(-1, name))
       fails("invalid", open(1 << 40, name))
@@ -126,10 +134,10 @@ describe("the AutoIt names", function()
       fails("invalid", open(ipcio.cNamedPipe, ("x"):rep(256)))
       fails("invalid", open(ipcio.cNamedPipe, name, true, nil, 5))
       fails("invalid", open(ipcio.cNamedPipe, name, true, nil, 1 << 40))
-      assert.has_error(function() open("pipe", name) end)
-      assert.has_error(function() open(ipcio.cNamedPipe, {}) end)
-      assert.has_error(function() open(ipcio.cNamedPipe, name, true, "sleep") end)
-      assert.has_error(function() open(ipcio.cNamedPipe, name, true, nil, "much") end)
+      refuses(1, "number", "pipe", name)
+      refuses(2, "string", ipcio.cNamedPipe, {})
+      refuses(4, "function", ipcio.cNamedPipe, name, true, "sleep")
+      refuses(5, "number", ipcio.cNamedPipe, name, true, nil, "much")
     end
   end)
 
