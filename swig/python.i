@@ -385,6 +385,14 @@ WRITING(try_write_end)
 
 %include "ipcio.i"
 
+/* A timeout that ipcio.aio was given; what is none is refused as by the calls that wait. */
+%inline %{
+double seconds(ipcio_seconds timeout)
+{
+    return timeout;
+}
+%}
+
 /* Where the data lies that other processes may read now; whoever calls keeps it there. */
 %rename(export_memory) show_memory;
 %inline %{

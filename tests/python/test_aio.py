@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from decimal import Decimal
+from fractions import Fraction
 
 import ipcio
 import pytest
@@ -540,6 +542,31 @@ def test_what_is_no_timeout(run, address, timeout):
                 await aio.connect(address + "-nobody", timeout)
             conn.close()
             assert [message async for message in other] == []  # nothing was sent
+
+    run(main())
+
+
+@pytest.mark.parametrize("timeout, error", [(Decimal("0.01"), ipcio.TimedOut), (Fraction(1, 100), ipcio.TimedOut),
+                                            (10**400, OverflowError), ("1", TypeError)],
+                         ids=["Decimal", "Fraction", "huge", "str"])
+def test_timeouts_of_other_types(run, address, timeout, error):
+    """Are taken and refused as by the calls that wait, and disturb no later call."""
+    async def main():
+        async with aio.listen(address) as server:
+            with ipcio.connect(address, 10) as waiting, pytest.raises(error):
+                waiting.read(timeout)
+            await server.accept(10)
+            async with aio.connect(address, 10) as conn, server.accept(10) as other:
+                with pytest.raises(error):
+                    await conn.read(timeout)
+                with pytest.raises(error):
+                    await conn.write(bytes(16 << 20), timeout)
+                reading = await begin(other.read(10))
+                await conn.write(b"next", 10)
+                assert await reading == b"next"
+            if error is not ipcio.TimedOut:
+                with pytest.raises(error):
+                    await aio.connect(address, timeout)
 
     run(main())
 

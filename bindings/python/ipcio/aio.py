@@ -135,8 +135,8 @@ class _Handle:
                       *arguments: object) -> _Value:
         if self._busy & side:
             raise Invalid(f"{self!r}: another call in this direction is running")
-        if timeout is not None and not timeout >= 0:
-            raise Invalid(f"timeout {timeout!r}: seconds from 0 up, or None, are needed")
+        if timeout is not None:
+            timeout = _core.seconds(timeout)
         self._busy |= side
         try:
             self._turns += 1
@@ -526,6 +526,8 @@ def connect(address: str, timeout: float | None = None, **options: object) -> _O
 
 
 async def _connect(address: str, timeout: float | None, options: str) -> Connection:
+    if timeout is not None:
+        timeout = _core.seconds(timeout)
     if timeout == 0:
         return Connection(_core.connect(address, options, timeout))
     handle, want = _core.try_connect(address, options, None)
