@@ -507,6 +507,22 @@ def test_timeouts(run, address):
     run(main())
 
 
+@pytest.mark.parametrize("call", [
+    lambda conn, data: conn.write(data, 0.01), lambda conn, data: conn.call(data, 0.01),
+    lambda conn, data: conn.send_file(0, data, 0.01), lambda conn, data: conn.write_buffer(data, 0.01)],
+    ids=["write", "call", "send_file", "write_buffer"])
+def test_a_failed_write_lets_its_data_go(run, address, call):
+    async def main():
+        async with aio.listen(address) as server, aio.connect(address, 10) as conn, server.accept(10):
+            data = bytearray(16 << 20)
+            with pytest.raises(ipcio.Error) as held:
+                await call(conn, data)
+            data.append(1)
+            assert held.value.__traceback__
+
+    run(main())
+
+
 def test_a_message_of_which_a_part_has_come(run, script, address):
     server = script(SERVER + """
             conn.write_start(6)

@@ -233,6 +233,8 @@ class _Connecting(_Handle):
 class Connection(_Handle):
     """A connection: messages to and from one peer.  Made by connect and Server.accept."""
 
+    # What is written is held by a view: the same bytes at the same place in every try, and only until the call ends.
+
     _handle: _core.Connection
 
     @property
@@ -255,15 +257,18 @@ class Connection(_Handle):
 
     async def write(self, data: Buffer, timeout: float | None = None) -> None:
         """Sends one message: bytes, or any object with a buffer, which must not change meanwhile."""
-        await self._repeat(WANT_WRITE, timeout, _core.try_write, _held(data))
+        with memoryview(data) as held:
+            await self._repeat(WANT_WRITE, timeout, _core.try_write, held)
 
     async def call(self, data: Buffer, timeout: float | None = None) -> bytes:
         """Writes a message and returns the next one, under one deadline."""
-        return await self._repeat(WANT_READ | WANT_WRITE, timeout, _core.try_call, _held(data))
+        with memoryview(data) as held:
+            return await self._repeat(WANT_READ | WANT_WRITE, timeout, _core.try_call, held)
 
     async def send_file(self, file: FileDescriptorLike, data: Buffer = b"", timeout: float | None = None) -> None:
         """Passes an open file with a message: a descriptor, or an object with fileno(), which stays open here."""
-        await self._repeat(WANT_WRITE, timeout, _core.try_send_file, file, _held(data))
+        with memoryview(data) as held:
+            await self._repeat(WANT_WRITE, timeout, _core.try_send_file, file, held)
 
     def take_file(self) -> int:
         """Returns the file that came with the message that was read last: a descriptor, which is the caller's to
@@ -292,7 +297,8 @@ class Connection(_Handle):
 
     async def write_buffer(self, data: Buffer, /, timeout: float | None = None) -> None:
         """Sends the next piece of the message."""
-        await self._repeat(WANT_WRITE, timeout, _core.try_write_buffer, _held(data))
+        with memoryview(data) as held:
+            await self._repeat(WANT_WRITE, timeout, _core.try_write_buffer, held)
 
     async def write_end(self, timeout: float | None = None) -> None:
         """Ends the message, which the peer sees only now; too early an end gives the message up."""
@@ -314,11 +320,6 @@ class Connection(_Handle):
             return await self.read()
         except Closed:
             raise StopAsyncIteration from None
-
-
-def _held(data: Buffer) -> Buffer:
-    """The same bytes at the same place in every try."""
-    return data if isinstance(data, bytes) else memoryview(data)
 
 
 class Server(_Handle):
