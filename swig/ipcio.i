@@ -40,6 +40,9 @@ typedef int ipcio_int;
 typedef double ipcio_seconds;
 typedef intptr_t ipcio_file;
 
+/* A piece may be shorter than asked for: no more memory than this is taken for what may not come. */
+enum { PIECE_MOST = 1 << 20 };
+
 /* Done without the interpreter's lock, where it may take long in the system. */
 #define UNLOCKED(statement, handle)                                                                            \
     do {                                                                                                       \

@@ -130,8 +130,6 @@ static int no_memory(lua_State *L, size_t n)
 /* --------------------------------------------------------------------------------------- arguments */
 
 %{
-enum { PIECE_MOST = 1 << 20 };
-
 /* A timeout at index i: nil is -1.  False if it is none. */
 static int seconds_at(lua_State *L, int i, double *seconds)
 {
@@ -224,8 +222,7 @@ static int text_at(lua_State *L, int i, char **text)
 %typemap(in, numinputs=0) size_t *length (size_t length), size_t *written (size_t length) "$1 = &length;"
 %typemap(argout) size_t *length, size_t *written "lua_pushinteger(L, (lua_Integer)*$1); SWIG_arg++;"
 
-/* The buffer is made when all arguments are read: it may take a place on the stack.  A piece may be shorter
- * than asked for: no memory is taken for what does not come. */
+/* The buffer is made when all arguments are read: it may take a place on the stack. */
 %typemap(in) (void *to, size_t n, size_t *got) (luaL_Buffer piece, size_t length) %{
     if (!length_at(L, $input, &$2) || $2 == 0)
         return refuse(L, "the length of a piece must be above 0");

@@ -108,6 +108,7 @@ static int check_signals(ipcio_caller *caller)
 
 %typemap(in) (void *to, size_t n, size_t *got) (size_t got, PyObject *piece = NULL) %{
     if (!take_size($input, &$2)) SWIG_fail;
+    if ($2 > PIECE_MOST) $2 = PIECE_MOST;
     if (!(piece = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)$2))) SWIG_fail;
     $1 = PyBytes_AS_STRING(piece);
     $3 = &got;

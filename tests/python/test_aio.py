@@ -122,7 +122,7 @@ def test_in_pieces(run, echo):
             await conn.write_end()
             assert await conn.read_start(timeout=10) == 6
             assert await conn.read_buffer(4, timeout=10) == b"worl"
-            assert await conn.read_buffer(4) == b"d!"
+            assert await conn.read_buffer(2**40) == b"d!"
             assert await conn.read_buffer(4) == b""
             await conn.read_end()
             assert await conn.call(b"x", 10) == b"x"

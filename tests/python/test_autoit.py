@@ -1,5 +1,6 @@
 """The calls of AutoIt's IPC_IO."""
 import os
+import sys
 import threading
 
 import ipcio
@@ -179,6 +180,15 @@ def test_the_four_steps(pair):
     ReadStart(client)
     assert ReadSize(client) == 6 and ReadBuffer(client) == b"answer" and ReadBuffer(client) == b""
     ReadEnd(client)
+
+
+def test_a_piece_may_be_asked_for_that_no_memory_holds(pair):
+    server, client = pair
+    WriteData(client, b"x" * 1000)
+    ReadStart(server)
+    assert ReadBuffer(server, 2**40) == b"x" * 1000
+    assert ReadBuffer(server, sys.maxsize) == b""
+    ReadEnd(server)
 
 
 def test_the_peer_has_closed(pair):

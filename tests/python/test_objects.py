@@ -4,6 +4,7 @@ import gc
 import hashlib
 import os
 import select
+import sys
 
 import ipcio
 import pytest
@@ -89,6 +90,18 @@ def test_a_message_in_pieces(client):
         pieces.append(piece)
     client.read_end()
     assert b"".join(pieces) == b"p" * 300_000
+
+
+@pytest.mark.parametrize("size", [2**40, sys.maxsize])
+def test_a_piece_is_given_no_more_memory_than_it_may_need(client, size):
+    data = hashlib.shake_128(b"").digest(3 << 20)
+    client.write(data)
+    assert client.read_start(10) == len(data)
+    pieces = []
+    while piece := client.read_buffer(size, 10):
+        pieces.append(piece)
+    client.read_end()
+    assert b"".join(pieces) == data
 
 
 def test_the_end_of_reading_drops_the_rest(client):
