@@ -305,6 +305,19 @@ Gives the name back and wakes threads that wait in accept.  Connections go on, b
 at once and gives up the handlers under way."
 %feature("docstring") ipcio_server::address "The address, with what the system chose filled in."
 
+%feature("docstring") transports "transports($module, /)
+--
+
+The schemes that this build can listen at and connect to."
+%feature("docstring") copy_memory "read_memory($module, pid, address, n, /)
+--
+
+Copies n bytes of the memory of another process of this user: all of it, or an error."
+%feature("docstring") ipcio_SleepInterval "SleepInterval($module, ms, /)
+--
+
+Sets how often sleep functions are called, 1 to 1000 ms, and returns what it was; 0 only asks."
+
 %define CLOSED_TYPE(type)
 %feature("python:tp_basicsize") type "sizeof(handle_object)"
 %feature("python:tp_dictoffset") type "0"
@@ -1008,12 +1021,18 @@ static int close_type(PyTypeObject *type)
     return 0;
 }
 
+/* SWIG begins a comment of several lines with an empty one, which would hide the signature from inspect. */
+static void show_signatures(PyMethodDef *methods)
+{
+    for (; methods->ml_name; methods++)
+        if (methods->ml_doc) methods->ml_doc += methods->ml_doc[0] == '\n';
+}
+
 static int finish_type(swig_type_info *info, const char *name, PyMethodDef *methods)
 {
     PyTypeObject *type = ((SwigPyClientData *)info->clientdata)->pytype;
     type->tp_name = name;
-    for (PyMethodDef *method = type->tp_methods; method->ml_name; method++)
-        method->ml_doc += method->ml_doc[0] == '\n'; /* it would hide the signature from inspect */
+    show_signatures(type->tp_methods);
     for (; methods->ml_name; methods++)
         if (add_method(type, methods) < 0) return -1;
     return close_type(type);
@@ -1088,5 +1107,6 @@ static int finish_module(PyObject *module)
 %}
 
 %init %{
+    show_signatures(SwigMethods);
     if (finish_module(m) < 0) FAIL_INIT(m);
 %}

@@ -132,6 +132,13 @@ def test_a_servers_methods_tell_their_signature(name):
     assert inspect.getdoc(method)
 
 
+@pytest.mark.parametrize("name", [name for name in ipcio.__all__ if inspect.isroutine(getattr(ipcio, name))])
+def test_functions_tell_their_signature(name):
+    function = getattr(ipcio, name)
+    assert inspect.signature(function)
+    assert inspect.getdoc(function)
+
+
 # ---- Arguments
 
 
