@@ -1054,10 +1054,22 @@ static PyObject *make_class(PyObject *module, const char *name, PyObject *base, 
     return made;
 }
 
+/* What Python code makes, as it has no C form, or a longer one. */
+static PyObject *evaluate(PyObject *module, PyObject *owner, const char *name, const char *code)
+{
+    PyObject *globals = PyModule_GetDict(module), *made = PyRun_String(code, Py_eval_input, globals, globals);
+    if (made && PyObject_SetAttrString(owner, name, made) < 0) Py_CLEAR(made);
+    return made;
+}
+
 static int make_errors(PyObject *module)
 {
     PyObject *base = make_class(module, "Error", PyExc_Exception, NULL, "unknown", "The base of ipcio's errors.");
-    if (!base) return -1;
+    /* For copies.  OSError's own forgets the number of an error that was made of a message alone. */
+    PyObject *reduce = !base ? NULL : evaluate(module, base, "__reduce__",
+        "lambda self: (type(self), self.args, vars(self) | ({'errno': self.errno} if isinstance(self, OSError) else {}))");
+    Py_XDECREF(reduce);
+    if (!reduce) return -1;
 #define X(name, number, code, class_, other, meaning)                                                          \
     if (!(error_class[CLASS_##name] = make_class(module, class_, base, other, ipcio_code(number), meaning))) return -1;
     IPCIO_STATUS_MAP(X)
@@ -1066,19 +1078,11 @@ static int make_errors(PyObject *module)
     return 0;
 }
 
-/* A class made by Python code, as it has no C form: namedtuple and a subclass of int. */
-static PyObject *evaluate(PyObject *module, const char *name, const char *code)
-{
-    PyObject *globals = PyModule_GetDict(module), *made = PyRun_String(code, Py_eval_input, globals, globals);
-    if (made && PyObject_SetAttrString(module, name, made) < 0) Py_CLEAR(made);
-    return made;
-}
-
 static int make_classes(PyObject *module)
 {
     peer_class =
-        evaluate(module, "Peer", "__import__('collections').namedtuple('Peer', 'pid uid gid', module='ipcio')");
-    PyObject *want = evaluate(module, "Want", "type('Want', (int,), {'__module__': __name__, '__slots__': ()})");
+        evaluate(module, module, "Peer", "__import__('collections').namedtuple('Peer', 'pid uid gid', module='ipcio')");
+    PyObject *want = evaluate(module, module, "Want", "type('Want', (int,), {'__module__': __name__, '__slots__': ()})");
     for (int i = IPCIO_WANT_READ; want && i <= IPCIO_WANT_WRITE; i++)
         if (!(wants[i] = PyObject_CallFunction(want, "i", i))) return -1;
     Py_XDECREF(want);

@@ -1,5 +1,6 @@
 """The classes of errors, which ipcio.h's table defines."""
 import builtins
+import copy
 import errno
 import pickle
 import re
@@ -41,11 +42,19 @@ def test_an_error_says_what_was_tried_on_which_name(address):
     assert caught.value.args == (str(caught.value),)
 
 
-def test_an_error_can_be_pickled(address):
-    with pytest.raises(ipcio.Missing) as caught:
-        ipcio.connect(address, 0)
-    copy = pickle.loads(pickle.dumps(caught.value))
-    assert type(copy) is ipcio.Missing and str(copy) == str(caught.value)
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error)),
+                                   lambda error: copy.copy(copy.copy(error))],
+                         ids=["copy", "deepcopy", "pickle", "twice"])
+@pytest.mark.parametrize("address, number", [("pipe:///nowhere/at/all", errno.ENOENT), ("pipe:", None)])
+def test_an_error_can_be_copied(address, number, again):
+    with pytest.raises(ipcio.Error) as caught:
+        ipcio.listen(address)
+    error = caught.value
+    error.more = "of the script"
+    made = again(error)
+    assert type(made) is type(error) and str(made) == str(error) and made.args == error.args
+    assert getattr(made, "errno", None) == getattr(error, "errno", None) == number
+    assert made.more == error.more
 
 
 def test_the_systems_number(address):
