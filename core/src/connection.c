@@ -157,7 +157,7 @@ static const char *give_up(handle *h, int want)
         if (want == IPCIO_WANT_WRITE && c->out.state == WRITE_WHOLE) {
             c->transport->abort(c);
             c->out.state = WRITE_IDLE;
-            c->out.room = NULL;
+            c->out.data = c->out.room = NULL;
         }
         if (calling && handle_enter(h, IPCIO_WANT_READ) == 0) {
             forget_call(c);
@@ -757,7 +757,10 @@ static inline int read_piece(ipcio_conn *c, const piece *p)
     switch (p->what) {
     case READ_START:
         if (open || (c->in.state == READ_WHOLE && !converts))
-            return ipcio__fail(IPCIO_INVALID, "%s: a message is being read already; end that first", c->base.text);
+            return ipcio__fail(IPCIO_INVALID,
+                               open ? "%s: a message is being read already; end that first"
+                                    : "%s: a read has begun to take the message; read it whole",
+                               c->base.text);
         if (converts) return start_text(c, p->got);
         if ((st = start(c)) != 0) return st;
         c->in.state = READ_PIECES;
@@ -785,20 +788,19 @@ static int keep_piece(ipcio_conn *c, const piece *p)
     return 0;
 }
 
-/* Sends what was collected, or filled in. */
+/* Sends what was collected, or filled in.  The former is this side's own, so it stays under way when the time is up. */
 static int end_whole(ipcio_conn *c)
 {
     size_t size = c->out.room ? c->out.room_size : buffer_size(&c->out.pieces);
-    bool open = c->out.state == WRITE_PIECES;
     int st;
-    if (open) c->out.state = WRITE_IDLE;
+    c->out.state = c->out.data ? WRITE_WHOLE : WRITE_IDLE;
     if (c->out.room && c->out.room != c->out.pieces.bytes) {
         begin_message(c, size, 0);
         st = c->transport->commit(c, &c->out.m);
     } else {
         st = write_whole(c, c->out.pieces.bytes, size, 0, OS_NONE);
-        bool unasked = open && st > 0 && c->out.state == WRITE_IDLE; /* the peer's limit is waited for */
-        if (unasked) c->out.state = WRITE_PIECES;
+        bool unasked = c->out.state == WRITE_IDLE; /* the peer's limit is waited for */
+        if (st > 0 && (unasked || !c->out.room)) c->out.state = WRITE_PIECES;
     }
     if (st <= 0) c->out.room = NULL;
     return st;
@@ -853,7 +855,7 @@ static inline int write_piece(ipcio_conn *c, const piece *p)
     case WRITE_VIEW:
         return make_room(c, p->n, p->room);
     case WRITE_BUFFER:
-        if (!open || c->out.room) break;
+        if (!open || c->out.room || (converts && c->out.data)) break;
         if (p->n > c->out.m.length - c->out.done)
             return ipcio__fail(IPCIO_INVALID, "%s: %llu bytes are more than the %llu that are left of the message",
                                c->base.text, (unsigned long long)p->n,
@@ -863,7 +865,7 @@ static inline int write_piece(ipcio_conn *c, const piece *p)
         return st;
     default:
         if (c->out.room) return end_whole(c);
-        if (converts && (c->out.state == WRITE_WHOLE || (open && c->out.done == c->out.m.length))) return end_whole(c);
+        if (converts && (c->out.data || (open && c->out.done == c->out.m.length))) return end_whole(c);
         if (!open) break;
         if (c->out.done == c->out.m.length) {
             st = write_some(c, NULL, 0, true);
@@ -876,8 +878,9 @@ static inline int write_piece(ipcio_conn *c, const piece *p)
         return st;
     }
     return ipcio__fail(IPCIO_INVALID,
-                       open ? "%s: a message is being written in place: fill in its room, and end it"
-                            : "%s: no message is being written in pieces; start one first",
+                       !open         ? "%s: no message is being written in pieces; start one first"
+                       : c->out.room ? "%s: a message is being written in place: fill in its room, and end it"
+                                     : "%s: all of the message is there; end it",
                        c->base.text);
 }
 

@@ -323,6 +323,40 @@ static void test_converted_messages(void **state)
     free_pair(&pair);
 }
 
+/* Of pieces too, each call may be repeated; what is on its way meanwhile is not given up. */
+static void test_converted_piece_by_piece(void **state)
+{
+    enum { SIZE = 3 << 20 };
+    struct pair pair;
+    const void *data = NULL;
+    size_t size = 0, timeouts = 0;
+    int written = IPCIO_TIMEOUT, read = IPCIO_WANT_READ;
+    char *text = malloc(SIZE);
+    (void)state;
+    memset(text, 'a', SIZE);
+    open_plain(&pair, PIPE, "text=utf-16le", NULL);
+    OK(ipcio_write_start(pair.peer, SIZE, LONG_MS));
+    OK(ipcio_write_buffer(pair.peer, text, SIZE, LONG_MS));
+    while (read > 0) {
+        if (written != 0) written = ipcio_write_end(pair.peer, 0);
+        CHECK(written == 0 || written == IPCIO_TIMEOUT);
+        if (timeouts++ == 0) {
+            FAILS(INVALID, ipcio_write_buffer(pair.peer, text, 0, 0));
+            FAILS(INVALID, ipcio_write(pair.peer, "other", 5, 0));
+            FAILS(INVALID, ipcio_write_start(pair.peer, 1, 0));
+        }
+        read = ipcio_read(pair.client, IPCIO_TRY, &data, &size);
+    }
+    OK(read);
+    OK(written);
+    CHECK(size == 2 * SIZE && timeouts > 1);
+    for (size_t i = 0; i < SIZE; i++) CHECK(memcmp((const char *)data + 2 * i, "a", 2) == 0);
+    WRITES(pair.peer, "next");
+    check_read(pair.client, BYTES("n\0e\0x\0t\0"), __FILE__, __LINE__);
+    free(text);
+    free_pair(&pair);
+}
+
 static void test_options(void **state)
 {
     ipcio_server *server;
@@ -341,7 +375,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         TEST(test_lines),       TEST(test_long_lines),  TEST(test_raw),   TEST(test_late_answer),
         TEST(test_half_sent),   TEST(test_half_closed), TEST(test_utf16), TEST(test_raw_utf16),
-        TEST(test_nul),         TEST(test_converted_messages), TEST(test_options),
+        TEST(test_nul),         TEST(test_converted_messages), TEST(test_converted_piece_by_piece), TEST(test_options),
     };
     RUN(argc, argv, roles, tests);
 }
