@@ -992,11 +992,13 @@ static int join(const file_server *s, file_conn *c)
     return st == IPCIO_PROTOCOL ? IPCIO_MISSING : st;
 }
 
+/* Another user's names, of which there may be thousands, are not even tried. */
 static void keep_next(const char *name, void *context)
 {
     file_server *s = context;
-    if (is_name(name, WAITING) && strcmp(name, s->passed) > 0 && (!s->found[0] || strcmp(name, s->found) < 0))
-        memcpy(s->found, name, FILE_NAME_SIZE);
+    int64_t owner, time;
+    if (!is_name(name, WAITING) || strcmp(name, s->passed) <= 0 || (s->found[0] && strcmp(name, s->found) > 0)) return;
+    if (os_folder_about(s->folder, name, &owner, &time) == 0 && owner == s->owner) memcpy(s->found, name, FILE_NAME_SIZE);
 }
 
 /* Finds the next client that waits: they are named by the time at which they came.  MISSING: there is none; next time it begins
