@@ -1,10 +1,13 @@
 /* test_tcp.c - the transport `tcp`: ports, who may connect, what is known of a server before it accepts, and ends. */
 #include "helper.h"
 
+#include <arpa/inet.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
+#include <sys/ioctl.h>
 
 /* ------------------------------------------------------------------------------------------- roles */
 
@@ -60,23 +63,32 @@ static int leave_role(char **arguments)
     return 0;
 }
 
+static const unsigned char knocking[] = {
+    32, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 1, 0, 'i', 'p',                     /* HELLO */
+    'i', 'p', 'c', 'i', 'o', 0, 1, 0, 255, 255, 255, 0, 0, 0, 0, 0,           /* the limit */
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,                        /* the key, the verdict */
+    1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 'i', 'p', 'x', 2,               /* a message */
+};
+
+/* Connects from an address of this machine to a port of 127.0.0.1. */
+static int knock(const char *source, const char *port)
+{
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = inet_addr(source)};
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atol(port)),
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(bind(fd, (struct sockaddr *)&from, sizeof from) == 0 && connect(fd, (struct sockaddr *)&at, sizeof at) == 0);
+    CHECK(send(fd, knocking, sizeof knocking, MSG_NOSIGNAL) == sizeof knocking);
+    return fd;
+}
+
 /* "knock" USER PORT: a program without ipcio that speaks its protocol; says how the connection ended. */
 static int knock_role(char **arguments)
 {
-    static const unsigned char hello[] = {
-        32, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 1, 0, 'i', 'p',                     /* HELLO */
-        'i', 'p', 'c', 'i', 'o', 0, 1, 0, 255, 255, 255, 0, 0, 0, 0, 0,           /* the limit */
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,                        /* the key, the verdict */
-        1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 'i', 'p', 'x', 2,               /* a message */
-    };
     char answer[256];
     ssize_t n, got = 0;
     become(arguments[0], "");
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atol(arguments[1])),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(connect(fd, (struct sockaddr *)&at, sizeof at) == 0);
-    CHECK(send(fd, hello, sizeof hello, MSG_NOSIGNAL) == sizeof hello);
+    int fd = knock("127.0.0.1", arguments[1]);
     struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
     do {
         CHECK(poll(&poll_fd, 1, LONG_MS) == 1);
@@ -85,6 +97,48 @@ static int knock_role(char **arguments)
     } while (n > 0 && got < 49 + 18); /* the server's HELLO, and the echo */
     tell(n > 0 ? "answered" : got == 0 ? "refused" : "cut off");
     close(fd);
+    return 0;
+}
+
+/* "flee" USER SOURCE PORT: the same, but gone as soon as it has written. */
+static int flee_role(char **arguments)
+{
+    become(arguments[0], "");
+    close(knock(arguments[1], arguments[2]));
+    return 0;
+}
+
+/* "outpost": in a network where the machine has another address than the loopback's. */
+enum { NO_NETWORK = 77 };
+
+static int outpost_role(char **arguments)
+{
+    static const char *const names[] = {"127.0.0.1", "127.9.9.9", "10.9.9.9"};
+    struct ifreq up = {.ifr_name = "lo", .ifr_flags = IFF_UP}, more = {.ifr_name = "lo:1"};
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = inet_addr(names[2])};
+    memcpy(&more.ifr_addr, &own, sizeof own);
+    (void)arguments;
+    int any = unshare(CLONE_NEWNET) == 0 ? socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+    if (any < 0 || ioctl(any, SIOCSIFFLAGS, &up) != 0 || ioctl(any, SIOCSIFADDR, &more) != 0) return NO_NETWORK;
+    close(any);
+    for (int wide = 0; wide < 2; wide++) {
+        ipcio_server *server;
+        ipcio_conn *conn;
+        OK(ipcio_listen(wide ? "tcp://0.0.0.0:0" : "tcp://0", NULL, &server));
+        const char *port = strrchr(ipcio_server_address(server), ':') + 1;
+        for (size_t i = 0; i < COUNT(names); i++) {
+            finish(start("flee", NOBODY, names[i], port, NULL));
+            FAILS(TIMEOUT, ipcio_accept(server, 0, &conn));
+        }
+        close(knock(names[2], port)); /* it is root's, but nothing shows it */
+        FAILS(TIMEOUT, ipcio_accept(server, 0, &conn));
+        int fd = knock(names[2], port);
+        OK(ipcio_accept(server, LONG_MS, &conn));
+        READS(conn, "x");
+        close(fd);
+        ipcio_conn_free(conn);
+        ipcio_server_free(server);
+    }
     return 0;
 }
 
@@ -452,6 +506,19 @@ static void test_gone_before_accept(void **state)
     }
 }
 
+/* Who is of this machine is asked for, wherever he says that he comes from. */
+static void test_other_addresses(void **state)
+{
+    (void)state;
+    need_root();
+    int status = reap(start("outpost", NULL));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == NO_NETWORK) {
+        print_message("no network can be made here\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
 static void test_limit_before_accept(void **state)
 {
     unsigned char data[101] = {0};
@@ -603,7 +670,8 @@ int main(int argc, char **argv)
 {
     static const struct role roles[] = {
         {"server", server_role}, {"later", later_role}, {"ask", ask_role},   {"leave", leave_role}, {"knock", knock_role},
-        {"first", first_role},   {"long", long_role},   {"rude", rude_role}, {NULL, NULL},
+        {"first", first_role},   {"long", long_role},   {"rude", rude_role}, {"flee", flee_role},
+        {"outpost", outpost_role}, {NULL, NULL},
     };
     const struct CMUnitTest tests[] = {
         TEST(test_port_0),           TEST(test_ipv6),
@@ -614,7 +682,7 @@ int main(int argc, char **argv)
         TEST(test_gone_before_accept), TEST(test_limit_before_accept),
         TEST(test_limit_by_hello),   TEST(test_peer),
         TEST(test_sent_before_closing), TEST(test_records),
-        TEST(test_keepalive),
+        TEST(test_keepalive),        TEST(test_other_addresses),
     };
     RUN(argc, argv, roles, tests);
 }

@@ -74,8 +74,25 @@ static int member_role(char **arguments)
     return serve_until_stop(arguments[0], "interface=lo", member_handler, NULL);
 }
 
+/* "forge" USER PORT: sends from an address that no machine here has, which everybody may. */
+static int forge_role(char **arguments)
+{
+    const int on = 1;
+    struct sockaddr_in6 from = {.sin6_family = AF_INET6, .sin6_addr = {{{0xfd, 0x99, [15] = 1}}}};
+    struct sockaddr_in6 to = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT,
+                              .sin6_port = htons((uint16_t)atoi(arguments[1]))};
+    become(arguments[0], "");
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    CHECK(setsockopt(fd, IPPROTO_IPV6, IPV6_FREEBIND, &on, sizeof on) == 0);
+    CHECK(bind(fd, (struct sockaddr *)&from, sizeof from) == 0);
+    CHECK(sendto(fd, "forged", 6, 0, (struct sockaddr *)&to, sizeof to) == 6);
+    close(fd);
+    return 0;
+}
+
 static const struct role roles[] = {{"server", server_role}, {"hear", hear_role},     {"say", say_role},
-                                    {"first", first_role},   {"member", member_role}, {NULL, NULL}};
+                                    {"first", first_role},   {"member", member_role},
+                                    {"forge", forge_role},   {NULL, NULL}};
 
 /* ----------------------------------------------------------------------------------------- helpers */
 
@@ -565,6 +582,28 @@ static void test_other_users(void **state)
     kill9(child);
 }
 
+/* What comes to the loopback is of this machine, whatever it says of where it comes from. */
+static void test_forged_sender(void **state)
+{
+    ipcio_server *server;
+    ipcio_conn *conn, *client;
+    (void)state;
+    need_root();
+    if (ipcio_listen("udp://[::1]:0", "framing=raw", &server) != 0) {
+        print_message("this machine has no IPv6\n");
+        skip();
+    }
+    finish(start("forge", NOBODY, port_of(ipcio_server_address(server)), NULL));
+    FAILS(TIMEOUT, ipcio_accept(server, 0, &conn));
+    OK(ipcio_connect(ipcio_server_address(server), "framing=raw", LONG_MS, &client));
+    WRITES(client, "root's");
+    OK(ipcio_accept(server, LONG_MS, &conn));
+    READS(conn, "root's");
+    ipcio_conn_free(client);
+    ipcio_conn_free(conn);
+    ipcio_server_free(server);
+}
+
 static void test_client_first(void **state)
 {
     ipcio_server *server;
@@ -765,7 +804,8 @@ int main(int argc, char **argv)
         TEST(test_processes),      TEST(test_too_long),    TEST(test_over_the_readers_limit), TEST(test_senders),
         TEST(test_one_connection), TEST(test_end),         TEST(test_late_answers),           TEST(test_pieces),
         TEST(test_multicast),      TEST(test_broadcast),   TEST(test_rubbish),                TEST(test_plain_peers),
-        TEST(test_other_users),    TEST(test_client_first), TEST(test_server_killed),         TEST(test_unread),
+        TEST(test_other_users),    TEST(test_forged_sender), TEST(test_client_first),         TEST(test_server_killed),
+        TEST(test_unread),
         TEST(test_close_wakes),    TEST(test_fork),        TEST(test_call_given_up),          TEST(test_bad_addresses),
     };
     RUN(argc, argv, roles, tests);

@@ -49,10 +49,16 @@ FAR_SERVER = MACHINE + """
         with ipcio.listen(address, interface=mine) as server:
             tell(server.address)
             server.serve(lambda request, conn: server.stop() or b"%s from %s" % (request, conn.sender.encode()))
+    with ipcio.listen("tcp://0.0.0.0:0", framing="line") as server:  # who is gone again, too
+        tell(server.address)
+        wait()
+        with server.accept(30) as conn: tell(conn.read(30).decode())
     for address in arguments[3:]: serve(address)
     wait()
     """
 FAR_CLIENT = MACHINE + """
+    with ipcio.connect(sys.stdin.readline().strip(), timeout=30, framing="line") as conn: conn.write(b"gone")
+    tell("left")
     for line in sys.stdin:
         with ipcio.connect(line.strip(), timeout=30, interface=mine) as conn:
             try: tell(conn.call(b"call", 30).decode(), "at", conn.sender)
@@ -170,7 +176,7 @@ def test_broadcast(serve):
 
 
 def test_two_machines(script):
-    """Network namespaces with a wire between them: broadcast, groups, and a port that nobody has."""
+    """Network namespaces with a wire between them: broadcast, groups, a port that nobody has; and tcp."""
     if os.geteuid() != 0 or not shutil.which("ip"):
         pytest.skip("only root can make networks, by ip")
     client = script(FAR_CLIENT, "far", 2)
@@ -191,6 +197,9 @@ def test_two_machines(script):
         client.process.stdin.flush()
         return client.line()
 
+    assert ask("tcp://10.9.8.1:" + server.line().rpartition(":")[2]) == "left"
+    server.go()
+    assert server.line() == "gone"
     for host, mine, its in [("10.9.8.1", "10.9.8.2", "10.9.8.1"), ("10.9.8.255", "10.9.8.2", "10.9.8.1"),
                             ("239.255.78.2", "10.9.8.2", "10.9.8.1"),
                             ("[ff02::4242]", "[fe80::2%25near]", "[fe80::1%25far]")]:

@@ -131,8 +131,8 @@ int os_tcp_tune(os_fd fd, unsigned keepalive);
 /* Before closing: what was received and not read would take back what was sent. */
 void os_tcp_finish(os_fd fd);
 
-/* The user at the other end, or who listens there.  MISSING: of this machine, but gone or not told; UNSUPPORTED: of
- * another. */
+/* The user at the other end, or who listens there.  MISSING: gone or not told, and of this machine as far as is known;
+ * UNSUPPORTED: of another. */
 int os_tcp_user(os_fd fd, bool listener, int64_t *user);
 
 /* ---- byte streams of one direction, from any number of writers to a reader, at a path: FIFOs */

@@ -31,6 +31,41 @@ static half half_of(const struct sockaddr_storage *a)
     return h;
 }
 
+/* What is IPv4 in IPv6's dress becomes that; answers the family. */
+static unsigned char undress(struct sockaddr_storage *a)
+{
+    const struct sockaddr_in6 six = *(const struct sockaddr_in6 *)a;
+    if (a->ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&six.sin6_addr)) return (unsigned char)a->ss_family;
+    struct sockaddr_in *four = (struct sockaddr_in *)a;
+    *four = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = six.sin6_port};
+    memcpy(&four->sin_addr, six.sin6_addr.s6_addr + 12, 4);
+    return AF_INET;
+}
+
+static bool is_loopback(const struct sockaddr_storage *a)
+{
+    const struct sockaddr_in *four = (const void *)a;
+    const struct sockaddr_in6 *six = (const void *)a;
+    return a->ss_family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&six->sin6_addr) : ntohl(four->sin_addr.s_addr) >> 24 == 127;
+}
+
+/* Whether the other end is on this machine: 0, or UNSUPPORTED: on another; SYSTEM: it is not told.  What comes to the
+ * loopback has not left the machine, whatever it says of where it comes from.  Else the address must be one that nobody
+ * here can have. */
+static int within(const struct sockaddr_storage *mine, const struct sockaddr_storage *its)
+{
+    struct sockaddr_storage a = *its;
+    if (is_loopback(mine)) return 0;
+    if (a.ss_family == AF_INET6) ((struct sockaddr_in6 *)&a)->sin6_port = 0;
+    else ((struct sockaddr_in *)&a)->sin_port = 0;
+    const socklen_t size = a.ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    int s = socket(a.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0), st = IPCIO_SYSTEM;
+    if (s >= 0 && bind(s, (const struct sockaddr *)&a, size) == 0) st = 0;
+    else if (s >= 0 && errno == EADDRNOTAVAIL) st = IPCIO_UNSUPPORTED;
+    os_close(s);
+    return st;
+}
+
 static int open_table(void)
 {
     return socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
@@ -64,61 +99,28 @@ static int ask(int netlink, unsigned char family, unsigned char protocol, half s
     return 0;
 }
 
-/* Whether the connection does not leave this machine. */
-static bool within(const struct sockaddr_storage *peers, half mine, half theirs)
-{
-    static const uint8_t one[16] = {[15] = 1}, mapped[12] = {[10] = 0xff, [11] = 0xff};
-    const uint8_t *b = (const uint8_t *)theirs.address;
-    bool six = peers->ss_family == AF_INET6;
-    if (memcmp(mine.address, theirs.address, sizeof mine.address) == 0) return true;
-    if (six && memcmp(b, one, sizeof one) == 0) return true;
-    if (six) return memcmp(b, mapped, sizeof mapped) == 0 && b[12] == 127;
-    return b[0] == 127;
-}
-
 int os_tcp_user(os_fd fd, bool listener, int64_t *user)
 {
-    struct sockaddr_storage mine = {0}, peers = {0};
-    socklen_t my_size = sizeof mine, peers_size = sizeof peers;
+    struct sockaddr_storage mine = {0}, its = {0};
+    socklen_t my_size = sizeof mine, its_size = sizeof its;
     struct inet_diag_msg found;
     if (getsockname((int)fd, (struct sockaddr *)&mine, &my_size) != 0 ||
-        getpeername((int)fd, (struct sockaddr *)&peers, &peers_size) != 0)
+        getpeername((int)fd, (struct sockaddr *)&its, &its_size) != 0)
         return os__status();
-    half own = half_of(&mine), other = half_of(&peers);
-    int unknown = within(&peers, own, other) ? IPCIO_MISSING : IPCIO_UNSUPPORTED;
+    unsigned char family = undress(&its);
+    (void)undress(&mine);
+    half own = half_of(&mine), other = half_of(&its);
     int netlink = open_table();
-    if (netlink < 0) return unknown;
-    int st = ask(netlink, (unsigned char)peers.ss_family, IPPROTO_TCP, other, own, &found);
-    if (listener && (st != 0 || found.idiag_inode == 0))
-        st = ask(netlink, (unsigned char)peers.ss_family, IPPROTO_TCP, other, (half){0}, &found);
+    /* A socket that its process has closed, or not accepted yet, is nobody's, which is told as user 0.  For one that is
+     * quite gone the table shows who listens at its port. */
+    bool told = netlink >= 0 && ask(netlink, family, IPPROTO_TCP, other, own, &found) == 0 && found.idiag_inode &&
+                found.id.idiag_dport == own.port;
+    if (!told && listener && netlink >= 0)
+        told = ask(netlink, family, IPPROTO_TCP, other, (half){0}, &found) == 0 && found.idiag_inode;
     os_close(netlink);
-    /* A socket that its process has closed, or not accepted yet, is nobody's, which is told as user 0. */
-    if (st != 0 || found.idiag_inode == 0) return unknown;
+    if (!told) return within(&mine, &its) == IPCIO_UNSUPPORTED ? IPCIO_UNSUPPORTED : IPCIO_MISSING;
     *user = found.idiag_uid;
     return 0;
-}
-
-/* Whether it is an address of this machine. */
-static bool is_own(const struct sockaddr_storage *its, socklen_t size)
-{
-    struct sockaddr_storage a = *its;
-    if (a.ss_family == AF_INET6) ((struct sockaddr_in6 *)&a)->sin6_port = 0;
-    else ((struct sockaddr_in *)&a)->sin_port = 0;
-    int s = socket(a.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    bool own = s >= 0 && bind(s, (const struct sockaddr *)&a, size) == 0;
-    os_close(s);
-    return own;
-}
-
-/* What is IPv4 in IPv6's dress becomes that; answers the family. */
-static unsigned char undress(struct sockaddr_storage *a)
-{
-    const struct sockaddr_in6 six = *(const struct sockaddr_in6 *)a;
-    if (a->ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&six.sin6_addr)) return (unsigned char)a->ss_family;
-    struct sockaddr_in *four = (struct sockaddr_in *)a;
-    *four = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = six.sin6_port};
-    memcpy(&four->sin_addr, six.sin6_addr.s6_addr + 12, 4);
-    return AF_INET;
 }
 
 int os_udp_user(const os_endpoint *at, const os_endpoint *from, int64_t *user)
@@ -128,15 +130,16 @@ int os_udp_user(const os_endpoint *at, const os_endpoint *from, int64_t *user)
     struct inet_diag_msg found;
     memcpy(&its, at->bytes, at->size);
     memcpy(&mine, from->bytes, from->size);
-    if (!is_own(&its, at->size)) return IPCIO_UNSUPPORTED;
     unsigned char family = undress(&its);
     (void)undress(&mine);
+    int st = within(&mine, &its);
+    if (st != 0) return st;
     half own = half_of(&mine), other = half_of(&its);
     /* On one machine one comes from the address that one goes to. */
     if (memcmp(own.address, any, sizeof any) == 0) memcpy(own.address, other.address, sizeof any);
     int netlink = open_table();
     if (netlink < 0) return IPCIO_UNSUPPORTED;
-    int st = ask(netlink, family, IPPROTO_UDP, own, other, &found);
+    st = ask(netlink, family, IPPROTO_UDP, own, other, &found);
     if (st == 0 && found.idiag_inode) *user = found.idiag_uid;
     else if (st == 0) st = IPCIO_MISSING;
     else if (ask(netlink, family, IPPROTO_UDP, other, own, &found) == 0) st = IPCIO_MISSING; /* it tells of our own */
