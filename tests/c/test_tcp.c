@@ -8,6 +8,7 @@
 #include <netinet/tcp.h>
 #include <stdbool.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 
 /* ------------------------------------------------------------------------------------------- roles */
 
@@ -519,6 +520,30 @@ static void test_other_addresses(void **state)
     assert_int_equal(status, 0);
 }
 
+/* Who comes when there is no descriptor left to ask who it is waits for one. */
+static void test_no_descriptors(void **state)
+{
+    struct rlimit limit, low;
+    ipcio_server *server;
+    ipcio_conn *conn;
+    (void)state;
+    OK(ipcio_listen("tcp://0", NULL, &server));
+    int fd = knock("127.0.0.1", port_of(ipcio_server_address(server)));
+    getrlimit(RLIMIT_NOFILE, &limit);
+    int next = dup(0);
+    close(next);
+    low = (struct rlimit){.rlim_cur = (rlim_t)next + 1, .rlim_max = limit.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &low);
+    int st = ipcio_accept(server, 0, &conn);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    FAILS(SYSTEM, st);
+    OK(ipcio_accept(server, LONG_MS, &conn));
+    READS(conn, "x");
+    close(fd);
+    ipcio_conn_free(conn);
+    ipcio_server_free(server);
+}
+
 static void test_limit_before_accept(void **state)
 {
     unsigned char data[101] = {0};
@@ -683,6 +708,7 @@ int main(int argc, char **argv)
         TEST(test_limit_by_hello),   TEST(test_peer),
         TEST(test_sent_before_closing), TEST(test_records),
         TEST(test_keepalive),        TEST(test_other_addresses),
+        TEST(test_no_descriptors),
     };
     RUN(argc, argv, roles, tests);
 }

@@ -2,6 +2,7 @@
 #include "helper.h"
 
 #include <netinet/in.h>
+#include <sys/resource.h>
 
 enum { LONGEST = 65507 - 24 };
 
@@ -604,6 +605,33 @@ static void test_forged_sender(void **state)
     ipcio_server_free(server);
 }
 
+/* A process whose descriptors are used up cannot ask the system who sent. */
+static void test_no_descriptors(void **state)
+{
+    static const char *const options[] = {"framing=raw", NULL};
+    (void)state;
+    need_root();
+    for (size_t i = 0; i < COUNT(options); i++) {
+        struct pair pair;
+        struct rlimit limit, low;
+        const void *data;
+        size_t size;
+        meet(&pair, options[i]);
+        says(NOBODY, folder_of(NOBODY), ipcio_server_address(pair.server), options[i] ? options[i] : "", "nobody's");
+        if (i == 1) WRITES(pair.client, "known by the key");
+        getrlimit(RLIMIT_NOFILE, &limit);
+        low = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
+        setrlimit(RLIMIT_NOFILE, &low);
+        if (i == 1) READS(pair.peer, "known by the key");
+        int st = ipcio_read(pair.peer, 0, &data, &size);
+        setrlimit(RLIMIT_NOFILE, &limit);
+        FAILS(TIMEOUT, st);
+        WRITES(pair.client, "root's");
+        READS(pair.peer, "root's");
+        free_pair(&pair);
+    }
+}
+
 static void test_client_first(void **state)
 {
     ipcio_server *server;
@@ -805,7 +833,7 @@ int main(int argc, char **argv)
         TEST(test_one_connection), TEST(test_end),         TEST(test_late_answers),           TEST(test_pieces),
         TEST(test_multicast),      TEST(test_broadcast),   TEST(test_rubbish),                TEST(test_plain_peers),
         TEST(test_other_users),    TEST(test_forged_sender), TEST(test_client_first),         TEST(test_server_killed),
-        TEST(test_unread),
+        TEST(test_unread),         TEST(test_no_descriptors),
         TEST(test_close_wakes),    TEST(test_fork),        TEST(test_call_given_up),          TEST(test_bad_addresses),
     };
     RUN(argc, argv, roles, tests);

@@ -84,8 +84,12 @@ static void tcp_abandon_server(ipcio_server *base)
 static int tcp_accept(ipcio_server *base, ipcio_conn *c)
 {
     tcp_conn *t = conn_of(c);
-    os_fd fd;
-    int st = os_accept(base->listener, &fd);
+    os_fd fd, spare; /* for asking who it is: without one the client stays in the queue */
+    int st = os_bell_new(&spare);
+    if (st == 0) {
+        st = os_accept(base->listener, &fd);
+        os_close(spare);
+    }
     if (st < 0) return ipcio__fail_os(st, "%s: cannot accept", base->address.text);
     if (st > 0) return st;
     (void)os_tcp_tune(fd, base->options.keepalive); /* fails where the client has gone again */

@@ -118,7 +118,7 @@ static int over(udp_conn *u)
     return ipcio__fail(IPCIO_CLOSED, "%s: %s", u->conn.base.text, is_over(u));
 }
 
-/* Whether the datagram that came is of one who may send; `key` is what he shows. */
+/* Whether the datagram that came is of one who may send, as far as the system tells; `key` is what he shows. */
 static bool admitted(const udp_conn *u, const uint8_t *key)
 {
     int64_t user;
@@ -497,8 +497,9 @@ static int try_endpoint(udp_conn *u, os_endpoint *to)
     int st = os_udp_connect(to, u->conn.options.network, u->conn.options.ttl, &u->shared, &fd);
     if (st != 0) return st;
     u->user_known = IPCIO_UNSUPPORTED;
-    if (!u->shared && (st = os_endpoint_own(fd, &own)) == 0) u->user_known = st = os_udp_user(to, &own, &u->user);
-    if (st != 0 && st != IPCIO_UNSUPPORTED) {
+    if (!u->shared && (st = os_endpoint_own(fd, &own)) == 0) u->user_known = os_udp_user(to, &own, &u->user);
+    if (u->user_known == IPCIO_MISSING) st = IPCIO_MISSING;
+    if (st != 0) {
         os_close(fd);
         return st;
     }

@@ -200,7 +200,7 @@ int os_udp_send(os_fd fd, const os_endpoint *to, const os_piece *pieces, int n);
 int os_udp_receive(os_fd fd, void *to, size_t size, size_t *got, os_endpoint *from);
 
 /* The user whose socket at `at` takes datagrams from `from`.  MISSING: of this machine, but there is none; UNSUPPORTED:
- * of another machine, or the system does not tell. */
+ * of another machine; SYSTEM: the system does not tell. */
 int os_udp_user(const os_endpoint *at, const os_endpoint *from, int64_t *user);
 
 /* ---- memory that two processes share, and no name leads to */

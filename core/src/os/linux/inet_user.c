@@ -91,10 +91,10 @@ static int ask(int netlink, unsigned char family, unsigned char protocol, half s
     memcpy(request.body.id.idiag_src, source.address, sizeof source.address);
     memcpy(request.body.id.idiag_dst, destination.address, sizeof destination.address);
     request.body.id.idiag_cookie[0] = request.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
-    if (send(netlink, &request, sizeof request, 0) != sizeof request) return IPCIO_UNSUPPORTED;
+    if (send(netlink, &request, sizeof request, 0) != sizeof request) return IPCIO_SYSTEM;
     ssize_t n = recv(netlink, &answer, sizeof answer, 0); /* the kernel has answered inside send */
     if (n < (ssize_t)NLMSG_LENGTH(sizeof *found) || answer.head.nlmsg_type != SOCK_DIAG_BY_FAMILY)
-        return IPCIO_UNSUPPORTED;
+        return IPCIO_SYSTEM;
     memcpy(found, NLMSG_DATA(&answer.head), sizeof *found);
     return 0;
 }
@@ -138,7 +138,7 @@ int os_udp_user(const os_endpoint *at, const os_endpoint *from, int64_t *user)
     /* On one machine one comes from the address that one goes to. */
     if (memcmp(own.address, any, sizeof any) == 0) memcpy(own.address, other.address, sizeof any);
     int netlink = open_table();
-    if (netlink < 0) return IPCIO_UNSUPPORTED;
+    if (netlink < 0) return IPCIO_SYSTEM;
     st = ask(netlink, family, IPPROTO_UDP, own, other, &found);
     if (st == 0 && found.idiag_inode) *user = found.idiag_uid;
     else if (st == 0) st = IPCIO_MISSING;
