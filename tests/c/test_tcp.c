@@ -19,6 +19,20 @@ static int server_role(char **arguments)
     return serve_until_stop(arguments[2], arguments[3], echo_handler, NULL);
 }
 
+/* "mapped" USER FOLDER: a server in a user namespace where it is called nobody, as all are who have no number there. */
+enum { NO_NAMESPACE = 76 };
+
+static int mapped_role(char **arguments)
+{
+    const char *map = text_of(NOBODY " %s 1", arguments[0]);
+    become(arguments[0], arguments[1]);
+    if (unshare(CLONE_NEWUSER) != 0) return NO_NAMESPACE;
+    int fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
+    CHECK(fd >= 0 && write(fd, map, strlen(map)) == (ssize_t)strlen(map) && close(fd) == 0);
+    CHECK(geteuid() == (uid_t)atol(NOBODY));
+    return serve_until_stop("tcp://0", NULL, echo_handler, NULL);
+}
+
 /* "later" USER FOLDER OPTIONS: accepts only when it is told to, and says what came. */
 static int later_role(char **arguments)
 {
@@ -471,6 +485,25 @@ static void test_other_users(void **state)
     }
 }
 
+static void test_user_namespace(void **state)
+{
+    char address[256];
+    (void)state;
+    need_root();
+    struct child *child = start("mapped", SOMEBODY, folder_of(SOMEBODY), NULL);
+    if (!read_line(child->out, address, sizeof address)) {
+        int status = reap(child);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == NO_NAMESPACE);
+        print_message("no user namespace can be made here\n");
+        skip();
+    }
+    struct child *stranger = start("knock", NOBODY, port_of(address), NULL);
+    hear(stranger, "refused");
+    finish(stranger);
+    asks(SOMEBODY, folder_of(SOMEBODY), address, "", "question"); /* who shows the key */
+    stop(child);
+}
+
 /* Strangers who say nothing keep nobody waiting. */
 static void test_silent_strangers(void **state)
 {
@@ -696,7 +729,7 @@ int main(int argc, char **argv)
     static const struct role roles[] = {
         {"server", server_role}, {"later", later_role}, {"ask", ask_role},   {"leave", leave_role}, {"knock", knock_role},
         {"first", first_role},   {"long", long_role},   {"rude", rude_role}, {"flee", flee_role},
-        {"outpost", outpost_role}, {NULL, NULL},
+        {"outpost", outpost_role}, {"mapped", mapped_role}, {NULL, NULL},
     };
     const struct CMUnitTest tests[] = {
         TEST(test_port_0),           TEST(test_ipv6),
@@ -708,7 +741,7 @@ int main(int argc, char **argv)
         TEST(test_limit_by_hello),   TEST(test_peer),
         TEST(test_sent_before_closing), TEST(test_records),
         TEST(test_keepalive),        TEST(test_other_addresses),
-        TEST(test_no_descriptors),
+        TEST(test_no_descriptors),   TEST(test_user_namespace),
     };
     RUN(argc, argv, roles, tests);
 }

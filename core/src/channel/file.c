@@ -981,7 +981,7 @@ static int join(const file_server *s, file_conn *c)
     if (st == 0 && has(c->fd[FOLDER], record) == 0) st = IPCIO_EXISTS;
     number_name(record, CLIENT, 0);
     if (st == 0) st = os_folder_about(c->fd[FOLDER], ".", &owner, &time);
-    if (st == 0) st = owner == s->owner ? get_record(c->fd[FOLDER], record, &client) : IPCIO_MISSING;
+    if (st == 0) st = owner >= 0 && owner == s->owner ? get_record(c->fd[FOLDER], record, &client) : IPCIO_MISSING;
     if (st == 0) {
         c->here = memcmp(client.place, s->record.place, OS_PLACE) == 0;
         c->own = s->record;

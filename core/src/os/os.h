@@ -31,6 +31,10 @@ void os_relax(void);
 int64_t os_user(void);
 int64_t os_process(void);
 
+/* Whether this number, which the system shows for a user, may stand for one that has none here: someone outside of this
+ * process's user namespace.  Then nothing is known of him. */
+bool os_user_hidden(int64_t user);
+
 /* n bytes that nobody can guess. */
 int os_random(void *to, size_t n);
 
@@ -281,7 +285,7 @@ int os_folder_place(os_fd folder, uint8_t place[OS_PLACE]);
 typedef enum { OS_FOLDER_OLD, OS_FOLDER_ANY, OS_FOLDER_NEW } os_folder_how;
 int os_folder_file(os_fd folder, const char *name, os_folder_how how, os_fd *file);
 int os_folder_unlink(os_fd folder, const char *name); /* success when it is not there */
-/* A file's user, and when it was last written or touched, by the clock of where the folder lies. */
+/* A file's user, -1: not told, and when it was last written or touched, by the clock of where the folder lies. */
 int os_folder_about(os_fd folder, const char *name, int64_t *owner, int64_t *time);
 int os_folder_touch(os_fd folder, const char *name);
 /* Reads at most `room` bytes of a file, from its front.  PROTOCOL: it is no file. */

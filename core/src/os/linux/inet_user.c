@@ -120,7 +120,7 @@ int os_tcp_user(os_fd fd, bool listener, int64_t *user)
     os_close(netlink);
     if (!told) return within(&mine, &its) == IPCIO_UNSUPPORTED ? IPCIO_UNSUPPORTED : IPCIO_MISSING;
     *user = found.idiag_uid;
-    return 0;
+    return os_user_hidden(*user) ? IPCIO_MISSING : 0;
 }
 
 int os_udp_user(const os_endpoint *at, const os_endpoint *from, int64_t *user)
@@ -144,5 +144,5 @@ int os_udp_user(const os_endpoint *at, const os_endpoint *from, int64_t *user)
     else if (st == 0) st = IPCIO_MISSING;
     else if (ask(netlink, family, IPPROTO_UDP, other, own, &found) == 0) st = IPCIO_MISSING; /* it tells of our own */
     os_close(netlink);
-    return st;
+    return st == 0 && os_user_hidden(*user) ? IPCIO_SYSTEM : st;
 }

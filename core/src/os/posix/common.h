@@ -26,6 +26,10 @@ void os__unmute(const os__muted *m, bool raised);
 /* Makes it non-blocking and close-on-exec where it was not created so.  SYSTEM. */
 int os__prepare(int fd);
 
+/* A file's owner, of whom `s` shows the number; -1: that stands for another, who has none here. */
+struct stat;
+int64_t os__owner(int folder, const char *name, const struct stat *s);
+
 /* A number that tells the file at `path` from later ones with the same inode; `otherwise` where there is none. */
 int os__stamp(const char *path, uint64_t otherwise, uint64_t *stamp);
 

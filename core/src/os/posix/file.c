@@ -17,7 +17,7 @@ static int own_folder(const char *path)
     struct stat s;
     if (mkdir(path, S_IRWXU) != 0 && errno != EEXIST) return os__status();
     if (lstat(path, &s) != 0) return os__status();
-    if (!S_ISDIR(s.st_mode) || s.st_uid != geteuid() || (s.st_mode & (S_IWGRP | S_IWOTH))) {
+    if (!S_ISDIR(s.st_mode) || os__owner(AT_FDCWD, path, &s) != os_user() || (s.st_mode & (S_IWGRP | S_IWOTH))) {
         errno = EPERM;
         return IPCIO_DENIED;
     }

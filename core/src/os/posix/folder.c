@@ -101,11 +101,19 @@ int os_folder_file(os_fd folder, const char *name, os_folder_how how, os_fd *fil
     return 0;
 }
 
+int64_t os__owner(int folder, const char *name, const struct stat *s)
+{
+    if (!os_user_hidden(s->st_uid)) return s->st_uid;
+    int f = openat(folder, name, O_RDONLY | O_NOATIME | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    os_close(f);
+    return f >= 0 ? (int64_t)s->st_uid : -1; /* only the true owner may open without a trace */
+}
+
 int os_folder_about(os_fd folder, const char *name, int64_t *owner, int64_t *time)
 {
     struct stat s;
     if (fstatat((int)folder, name, &s, AT_SYMLINK_NOFOLLOW) != 0) return os__status();
-    *owner = s.st_uid;
+    *owner = os__owner((int)folder, name, &s);
     *time = s.st_mtim.tv_sec * INT64_C(1000000000) + s.st_mtim.tv_nsec;
     return 0;
 }

@@ -89,6 +89,6 @@ int os_local_peer(os_fd fd, ipcio_peer *peer)
     if (getsockopt((int)fd, SOL_SOCKET, SO_PEERCRED, &c, &size) != 0) return os__status();
     if (c.uid == (uid_t)-1) return IPCIO_UNSUPPORTED; /* a socket of another sort */
     /* pid 0: a process of another PID namespace, which has no number here */
-    *peer = (ipcio_peer){.pid = c.pid ? c.pid : -1, .uid = c.uid, .gid = c.gid};
+    *peer = (ipcio_peer){.pid = c.pid ? c.pid : -1, .uid = os_user_hidden(c.uid) ? -1 : (int64_t)c.uid, .gid = c.gid};
     return 0;
 }
