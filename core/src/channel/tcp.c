@@ -104,7 +104,8 @@ static int tcp_accept(ipcio_server *base, ipcio_conn *c)
 static int tcp_greeted(ipcio_conn *c)
 {
     tcp_conn *t = conn_of(c);
-    int st = stream_greeted(c);
+    bool refused = t->key && !t->admitted && t->user_known == 0; /* known to be another's, whatever it says */
+    int st = refused ? IPCIO_DENIED : stream_greeted(c);
     if (st > 0 || !t->key) return st;
     bool shown = st == 0 && memcmp(t->stream.in.key, t->key, STREAM_KEY) == 0;
     if (shown && t->user_known == IPCIO_MISSING) {

@@ -41,6 +41,9 @@ int os_random(void *to, size_t n);
 /* How many processors are in use, at least 1. */
 int os_processors(void);
 
+/* How many descriptors the process may have. */
+int64_t os_descriptors(void);
+
 /* A mutex; all zero bytes is an unlocked one. */
 typedef union {
     void *align;
