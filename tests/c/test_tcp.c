@@ -78,6 +78,8 @@ static int leave_role(char **arguments)
     return 0;
 }
 
+enum { NO_NETWORK = 77 };
+
 static const unsigned char knocking[] = {
     32, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 1, 0, 'i', 'p',                     /* HELLO */
     'i', 'p', 'c', 'i', 'o', 0, 1, 0, 255, 255, 255, 0, 0, 0, 0, 0,           /* the limit */
@@ -115,6 +117,24 @@ static int knock_role(char **arguments)
     return 0;
 }
 
+/* "apart" ADDRESS: serves it in a network of its own, with the same folder of names. */
+static int apart_role(char **arguments)
+{
+    static const unsigned char data[1001];
+    struct ifreq up = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    ipcio_server *server;
+    ipcio_conn *conn;
+    int any = unshare(CLONE_NEWNET) == 0 ? socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+    if (any < 0 || ioctl(any, SIOCSIFFLAGS, &up) != 0) return NO_NETWORK;
+    close(any);
+    OK(ipcio_listen(arguments[0], "limit=1000", &server));
+    OK(ipcio_connect(arguments[0], NULL, LONG_MS, &conn));
+    FAILS(TOOBIG, ipcio_write(conn, data, sizeof data, LONG_MS));
+    ipcio_conn_free(conn);
+    ipcio_server_free(server);
+    return 0;
+}
+
 /* "silent" USER PORT: connects, says nothing, and is let go at once all the same. */
 static int silent_role(char **arguments)
 {
@@ -148,8 +168,6 @@ static int flee_role(char **arguments)
 }
 
 /* "outpost": in a network where the machine has another address than the loopback's. */
-enum { NO_NETWORK = 77 };
-
 static int outpost_role(char **arguments)
 {
     static const char *const names[] = {"127.0.0.1", "127.9.9.9", "10.9.9.9"};
@@ -726,6 +744,22 @@ static void test_records(void **state)
     assert_int_equal(count_records(), 0);
 }
 
+static void test_two_networks(void **state)
+{
+    ipcio_server *server;
+    (void)state;
+    need_root();
+    OK(ipcio_listen("tcp://0", NULL, &server));
+    int status = reap(start("apart", ipcio_server_address(server), NULL));
+    meet(server, ipcio_server_address(server));
+    ipcio_server_free(server);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == NO_NETWORK) {
+        print_message("no network can be made here\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
 static void test_keepalive(void **state)
 {
     static const int seconds[] = {0, 1, 32767};
@@ -759,7 +793,7 @@ int main(int argc, char **argv)
     static const struct role roles[] = {
         {"server", server_role}, {"later", later_role}, {"ask", ask_role},   {"leave", leave_role}, {"knock", knock_role},
         {"first", first_role},   {"long", long_role},   {"rude", rude_role}, {"flee", flee_role},
-        {"outpost", outpost_role}, {"mapped", mapped_role}, {"silent", silent_role}, {"poor", poor_role}, {NULL, NULL},
+        {"outpost", outpost_role}, {"mapped", mapped_role}, {"silent", silent_role}, {"poor", poor_role}, {"apart", apart_role}, {NULL, NULL},
     };
     const struct CMUnitTest tests[] = {
         TEST(test_port_0),           TEST(test_ipv6),
@@ -772,6 +806,7 @@ int main(int argc, char **argv)
         TEST(test_sent_before_closing), TEST(test_records),
         TEST(test_keepalive),        TEST(test_other_addresses),
         TEST(test_no_descriptors),   TEST(test_user_namespace),
+        TEST(test_two_networks),
     };
     RUN(argc, argv, roles, tests);
 }

@@ -1,10 +1,11 @@
 /* port.c - see port.h. */
 #include "channel/port.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { PATH_SIZE = ADDRESS_PATH_MAX + 1, ENDPOINT_TEXT = 80 };
+enum { PATH_SIZE = ADDRESS_PATH_MAX + 1, ENDPOINT_TEXT = 100 };
 
 static const char magic[8] = "ipcio t1";
 
@@ -75,31 +76,34 @@ static const char *ending(const transport *t, char text[32])
     return text;
 }
 
-/* Where the record of the server at an endpoint lies. */
-static bool record_path(const transport *t, const os_endpoint *at, char folder[PATH_SIZE], char path[PATH_SIZE])
+/* Where the record of the server at an endpoint lies.  Each network of the machine has its own 127.0.0.1. */
+static bool record_path(const transport *t, os_fd socket, const os_endpoint *at, char folder[PATH_SIZE], char path[PATH_SIZE])
 {
     char text[ENDPOINT_TEXT], file[ADDRESS_FILE_MAX], end[32];
     if (os_directory(folder, PATH_SIZE) != 0 || os_endpoint_text(at, text, sizeof text) != 0) return false;
+    size_t n = strlen(text);
+    uint64_t network = os_endpoint_network(socket);
+    if (network) (void)snprintf(text + n, sizeof text - n, "@%" PRIu64, network);
     address_file_name(text, file);
     return snprintf(path, PATH_SIZE, "%s/%s%s", folder, file, ending(t, end)) < PATH_SIZE;
 }
 
-void port_publish(const ipcio_server *s, const os_endpoint *at, const uint8_t key[PORT_KEY], namelock *lock)
+void port_publish(const ipcio_server *s, os_fd socket, const os_endpoint *at, const uint8_t key[PORT_KEY], namelock *lock)
 {
     port_record r = {.limit = s->options.limit};
     char folder[PATH_SIZE], path[PATH_SIZE], end[32];
     memcpy(r.magic, magic, sizeof magic);
     memcpy(r.key, key, sizeof r.key);
-    if (!record_path(s->transport, at, folder, path)) return;
+    if (!record_path(s->transport, socket, at, folder, path)) return;
     namelock_sweep(folder, ending(s->transport, end), NULL);
     if (namelock_take(lock, path) == 0 && os_file_write(lock->file, &r, sizeof r) != 0) namelock_drop(lock);
 }
 
-bool port_ask(const ipcio_conn *c, const os_endpoint *at, port_record *r)
+bool port_ask(const ipcio_conn *c, os_fd socket, const os_endpoint *at, port_record *r)
 {
     char folder[PATH_SIZE], path[PATH_SIZE];
     os_fd file;
-    if (!record_path(c->transport, at, folder, path) || os_file_open(path, false, &file) != 0) return false;
+    if (!record_path(c->transport, socket, at, folder, path) || os_file_open(path, false, &file) != 0) return false;
     bool told = os_file_read(file, r, sizeof *r) == 0 && memcmp(r->magic, magic, sizeof magic) == 0 &&
                 namelock_held(file);
     os_close(file);

@@ -1,5 +1,5 @@
 /* port.h - what transports have in common whose names are a host and a port: the address, and the record that a server
- * leaves for this user's clients in ipcio's folder, ENDPOINT.SCHEME.lock.  Who shows the key in it is this user, or
+ * leaves for this user's clients in ipcio's folder, ENDPOINT@NETWORK.SCHEME.lock.  Who shows the key in it is this user, or
  * root, even when the system cannot tell any more. */
 #ifndef IPCIO_PORT_H
 #define IPCIO_PORT_H
@@ -25,11 +25,13 @@ typedef struct {
     uint32_t unused;
 } port_record;
 
-/* Leaves the record beside the lock, where there is a folder for it: else clients know less, as those of other
+/* `socket` is one of the server's, or one that is connected to it, and tells which network the endpoint is of.
+ *
+ * Leaves the record beside the lock, where there is a folder for it: else clients know less, as those of other
  * machines. */
-void port_publish(const ipcio_server *s, const os_endpoint *at, const uint8_t key[PORT_KEY], namelock *lock);
+void port_publish(const ipcio_server *s, os_fd socket, const os_endpoint *at, const uint8_t key[PORT_KEY], namelock *lock);
 
 /* What the server at the endpoint tells; false: nothing. */
-bool port_ask(const ipcio_conn *c, const os_endpoint *at, port_record *r);
+bool port_ask(const ipcio_conn *c, os_fd socket, const os_endpoint *at, port_record *r);
 
 #endif

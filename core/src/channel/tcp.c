@@ -65,7 +65,7 @@ static int tcp_listen(ipcio_server *base)
         base->listener = OS_NONE;
         return st;
     }
-    port_publish(base, &endpoints[i], s->key, &s->lock);
+    port_publish(base, base->listener, &endpoints[i], s->key, &s->lock);
     return 0;
 }
 
@@ -124,7 +124,7 @@ static int tcp_greeted(ipcio_conn *c)
 static void read_record(tcp_conn *t, const os_endpoint *at)
 {
     port_record r;
-    if (!port_ask(&t->stream.conn, at, &r)) return;
+    if (!port_ask(&t->stream.conn, t->trying, at, &r)) return;
     atomic_store_explicit(&t->stream.conn.peer_limit, r.limit, memory_order_relaxed);
     memcpy(t->stream.out.key, r.key, sizeof r.key);
 }

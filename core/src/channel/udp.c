@@ -387,7 +387,7 @@ static int udp_listen(ipcio_server *base)
         return st;
     }
     os_udp_room(s->socket, base->options.buffer ? base->options.buffer : UNREAD);
-    if (!s->shared) port_publish(base, &s->at, s->key, &s->lock);
+    if (!s->shared) port_publish(base, s->socket, &s->at, s->key, &s->lock);
     return 0;
 }
 
@@ -512,7 +512,7 @@ static int try_endpoint(udp_conn *u, os_endpoint *to)
 static void greet(udp_conn *u)
 {
     port_record r;
-    if (u->conn.options.framing == FRAMING_MESSAGE && !u->shared && port_ask(&u->conn, &u->to, &r))
+    if (u->conn.options.framing == FRAMING_MESSAGE && !u->shared && port_ask(&u->conn, u->fd, &u->to, &r))
         memcpy(u->key, r.key, sizeof u->key);
     send_flag(u, FLAG_HELLO);
 }

@@ -124,6 +124,9 @@ int os_endpoint_text(const os_endpoint *e, char *text, size_t size); /* "127.0.0
 /* A socket's own end. */
 int os_endpoint_own(os_fd fd, os_endpoint *e);
 
+/* A number of the network that a socket belongs to, which no other of this machine has; 0: not told. */
+uint64_t os_endpoint_network(os_fd fd);
+
 /* ---- byte streams between machines: TCP */
 
 /* listen fills in the port that the system chose; EXISTS.  connect begins; connected: 0, WANT_WRITE, or MISSING when

@@ -59,6 +59,18 @@ int os_endpoint_own(os_fd fd, os_endpoint *e)
     return 0;
 }
 
+uint64_t os_endpoint_network(os_fd fd)
+{
+    uint64_t cookie = 0;
+#ifdef SO_NETNS_COOKIE
+    socklen_t size = sizeof cookie;
+    if (getsockopt((int)fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) != 0) cookie = 0;
+#else
+    (void)fd;
+#endif
+    return cookie;
+}
+
 int os_tcp_listen(os_endpoint *at, os_fd *fd)
 {
     const int on = 1;
