@@ -552,10 +552,12 @@ static int check_size(ipcio_conn *c, uint64_t size, bool file)
     /* Raw bytes are no message to the peer. */
     uint32_t peer = c->options.framing == FRAMING_RAW ? 0 : atomic_load_explicit(&c->peer_limit, memory_order_acquire);
     uint32_t limit = peer && peer < c->options.limit ? peer : c->options.limit;
+    if (c->carries && c->carries < limit) limit = c->carries;
     if ((peer || !c->limit_comes) && !text_converts(&c->options)) c->out.limit = limit;
     if (size <= limit) return 0;
-    return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes is over %s limit of %u; nothing was sent", c->base.text,
-                       (unsigned long long)size, limit == c->options.limit ? "this side's" : "the peer's", limit);
+    const bool own = limit == c->options.limit, way = !own && limit == c->carries;
+    return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes is over %s's limit of %u; nothing was sent", c->base.text,
+                       (unsigned long long)size, own ? "this side" : way ? c->transport->scheme : "the peer", limit);
 }
 
 /* Whether the peer takes a file. */

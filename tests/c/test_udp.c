@@ -179,17 +179,18 @@ static void test_too_long(void **state)
         const char *options;
         size_t most;
     } cases[] = {{NULL, LONGEST}, {"framing=raw", 65507}, {"framing=line", 65506}, {"framing=raw&nul=1", 65506},
-                 {"limit=100", 100}, {"framing=line&text=utf-16le", 65504}};
+                 {"limit=100", 100}, {"limit=10000000", LONGEST}, {"framing=line&text=utf-16le", 65504}};
     const void *data;
     size_t size;
     (void)state;
     memset(message, 'x', sizeof message);
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct pair pair;
-        size_t most = cases[i].most, script = i == 5 ? most / 2 : most;
+        size_t most = cases[i].most, script = i == 6 ? most / 2 : most;
         meet(&pair, cases[i].options);
         FAILS(TOOBIG, ipcio_write(pair.client, message, script + 1, LONG_MS));
         assert_non_null(strstr(ipcio_message(), "nothing was sent"));
+        if (most == LONGEST) assert_non_null(strstr(ipcio_message(), "over udp's limit of 65483"));
         FAILS(TOOBIG, ipcio_write(pair.client, message, sizeof message, LONG_MS));
         if (!cases[i].options) FAILS(TOOBIG, ipcio_write_start(pair.client, most + 1, LONG_MS));
         OK(ipcio_write(pair.client, message, script, LONG_MS));

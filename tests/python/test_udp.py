@@ -124,7 +124,7 @@ def test_lua_server(run):
 
 def test_too_long(serve):
     with ipcio.connect(serve(), LONG) as conn:
-        with pytest.raises(ipcio.TooBig, match=f"65484 bytes is over this side's limit of {LONGEST}; nothing was sent"):
+        with pytest.raises(ipcio.TooBig, match=f"65484 bytes is over udp's limit of {LONGEST}; nothing was sent"):
             conn.write(bytes(LONGEST + 1))
         assert conn.call(b"x" * 60000, LONG).startswith(b"x" * 60000)
 

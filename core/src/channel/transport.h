@@ -148,6 +148,7 @@ struct ipcio_conn {
     int peer_known;  /* 0, or why not */
     ipcio_conn *next; /* among the strangers of a server */
     _Atomic uint32_t peer_limit; /* the longest message the peer takes; 0: not told yet, */
+    uint32_t carries;            /* the longest message that the way takes; 0: any */
     bool limit_comes;            /* but it will be, when the peer introduces itself */
     _Atomic bool peer_files;     /* the peer takes files; told with its limit */
     const char *_Atomic spoiled; /* why nothing more can be read or written, or NULL */

@@ -339,13 +339,13 @@ static int udp_write(ipcio_conn *c, bool last)
 
 /* ------------------------------------------------------------------------------------------ serving */
 
-/* What the options and the framing leave of the longest datagram. */
+/* What the framing leaves of the longest datagram. */
 static void limit_length(ipcio_conn *c)
 {
     uint32_t most = OS_DATAGRAM_MAX;
     if (c->options.framing == FRAMING_MESSAGE) most -= HEADER;
     else if (is_cut(c)) most -= (uint32_t)line_unit(c);
-    if (c->options.limit > most) c->options.limit = most;
+    c->carries = most;
 }
 
 static int no_interface(const char *text, const options *o)
