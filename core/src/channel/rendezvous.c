@@ -175,8 +175,8 @@ int rendezvous_listen_at(ipcio_server *base, const rendezvous_place *place)
     (void)snprintf(suffix, sizeof suffix, ".%s" LOCK, base->transport->scheme);
     if (own_folder) rendezvous_sweep(folder, suffix);
     if ((st = rendezvous_take(s, own_folder)) != 0) return st;
-    int64_t owner;
-    if (os_file_owner(s->lock.file, &owner) != 0 || owner != os_user()) { /* what is in it decides what is removed */
+    int64_t owner, time;
+    if (os_folder_about(OS_NONE, s->lock.path, &owner, &time) != 0 || owner != os_user()) { /* what is in it decides what is removed */
         namelock_abandon(&s->lock);
         return ipcio__fail(IPCIO_EXISTS, "%s: %s" LOCK " is another user's, and stays", text, s->path);
     }

@@ -247,7 +247,6 @@ int os_directory(char *path, size_t size);
 /* Opens for reading and writing.  `create`: makes it, for this user only, when it is not there.  Else MISSING.
  * Follows no link.  PROTOCOL: it is no plain file, or has another name too.  DENIED, SYSTEM. */
 int os_file_open(const char *path, bool create, os_fd *fd);
-int os_file_owner(os_fd fd, int64_t *user);
 int os_file_read(os_fd fd, void *to, size_t n);          /* from the start; PROTOCOL when it is shorter */
 int os_file_write(os_fd fd, const void *from, size_t n); /* at the start */
 int os_file_remove(const char *path);                    /* success when it is not there */

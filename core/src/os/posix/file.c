@@ -70,14 +70,6 @@ int os_file_open(const char *path, bool create, os_fd *fd)
     }
 }
 
-int os_file_owner(os_fd fd, int64_t *user)
-{
-    struct stat s;
-    if (fstat((int)fd, &s) != 0) return os__status();
-    *user = s.st_uid;
-    return 0;
-}
-
 int os_file_read(os_fd fd, void *to, size_t n)
 {
     ssize_t r = pread((int)fd, to, n, 0);

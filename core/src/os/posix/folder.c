@@ -112,8 +112,8 @@ int64_t os__owner(int folder, const char *name, const struct stat *s)
 int os_folder_about(os_fd folder, const char *name, int64_t *owner, int64_t *time)
 {
     struct stat s;
-    if (fstatat((int)folder, name, &s, AT_SYMLINK_NOFOLLOW) != 0) return os__status();
-    *owner = os__owner((int)folder, name, &s);
+    if (fstatat(at(folder), name, &s, AT_SYMLINK_NOFOLLOW) != 0) return os__status();
+    *owner = os__owner(at(folder), name, &s);
     *time = s.st_mtim.tv_sec * INT64_C(1000000000) + s.st_mtim.tv_nsec;
     return 0;
 }
