@@ -1067,7 +1067,8 @@ static int make_errors(PyObject *module)
     PyObject *base = make_class(module, "Error", PyExc_Exception, NULL, "unknown", "The base of ipcio's errors.");
     /* For copies.  OSError's own forgets the number of an error that was made of a message alone. */
     PyObject *reduce = !base ? NULL : evaluate(module, base, "__reduce__",
-        "lambda self: (type(self), self.args, vars(self) | ({'errno': self.errno} if isinstance(self, OSError) else {}))");
+        "lambda self: (type(self), OSError.__reduce__(self)[1], vars(self) | {'errno': self.errno}) if isinstance(self, OSError)"
+        " else (type(self), self.args, vars(self))");
     Py_XDECREF(reduce);
     if (!reduce) return -1;
 #define X(name, number, code, class_, other, meaning)                                                          \

@@ -824,7 +824,7 @@ static int make_room(ipcio_conn *c, uint64_t n, void **room)
     if (c->out.state == WRITE_PIECES && c->out.room) c->out.state = WRITE_IDLE;
     if (c->out.state != WRITE_IDLE)
         return ipcio__fail(IPCIO_INVALID, "%s: a message is being written already; end that first", c->base.text);
-    c->out.room = *room = NULL;
+    c->out.data = c->out.room = *room = NULL;
     int st = check_size(c, n, false);
     if (st == 0 && c->transport->reserve && !text_converts(&c->options)) st = c->transport->reserve(c, n, room);
     if (st != 0) return st;
@@ -873,6 +873,7 @@ static inline int write_piece(ipcio_conn *c, const piece *p)
             st = write_some(c, NULL, 0, true);
         } else {
             if (!converts) c->transport->abort(c);
+            c->out.data = NULL;
             st = ipcio__fail(IPCIO_INVALID, "%s: %llu bytes of the message were still to come; it was given up",
                              c->base.text, (unsigned long long)(c->out.m.length - c->out.done));
         }

@@ -753,6 +753,12 @@ static void test_a_server_elsewhere(void **state)
     put_file(lock, "", 0);
     FAILS(EXISTS, ipcio_listen(address_of(path), NULL, &server)); /* it was written just now */
     assert_int_equal(access(lock, F_OK), 0);
+    const char *draft = text_of("%s/" FILE_DRAFT, path);
+    CHECK(mkdir(draft, 0700) == 0);
+    FAILS(EXISTS, ipcio_listen(address_of(path), NULL, &server)); /* before it has seen whether that lives */
+    assert_int_equal(access(lock, F_OK), 0);
+    assert_int_equal(access(server_path, F_OK), 0);
+    CHECK(rmdir(draft) == 0);
     OK(ipcio_connect(address_of(path), NULL, LONG_MS, &conn)); /* and may take clients in */
     WRITES(conn, "hello");
     set_age(lock, 2000); /* its lease is over */

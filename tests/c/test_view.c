@@ -313,6 +313,37 @@ static void test_no_room(void **state)
     }
 }
 
+/* A piece that was half out when its message was given up is no part of the next ones. */
+static void test_after_half_a_piece(void **state)
+{
+    enum { SIZE = 20 << 20 };
+    unsigned char *data = calloc(1, SIZE);
+    (void)state;
+    for (size_t s = 0; s < COUNT(schemes); s++) {
+        struct pair pair;
+        const void *seen;
+        void *room;
+        size_t size;
+        int st;
+        open_pair_of(&pair, schemes[s], NULL);
+        OK(ipcio_write_start(pair.client, 2 * SIZE, LONG_MS));
+        FAILS(TIMEOUT, ipcio_write_buffer(pair.client, data, SIZE, 20));
+        FAILS(INVALID, ipcio_write_end(pair.client, LONG_MS));
+        while ((st = ipcio_write_view(pair.client, 1000, IPCIO_TRY, &room)) > 0)
+            CHECK(ipcio_read(pair.peer, IPCIO_TRY, &seen, &size) > 0);
+        OK(st);
+        fill(room, 1000, 77);
+        while ((st = ipcio_write_end(pair.client, IPCIO_TRY)) > 0)
+            CHECK(ipcio_read(pair.peer, IPCIO_TRY, &seen, &size) > 0);
+        OK(st);
+        reads_filled(pair.peer, 1000, 77);
+        WRITES(pair.client, "next");
+        READS(pair.peer, "next");
+        free_pair(&pair);
+    }
+    free(data);
+}
+
 /* An event loop's calls: each is repeated until it is through, and the peer reads meanwhile. */
 static void test_without_waiting(void **state)
 {
@@ -559,6 +590,7 @@ int main(int argc, char **argv)
         TEST(test_order_of_calls),
         TEST(test_given_up),
         TEST(test_no_room),
+        TEST(test_after_half_a_piece),
         TEST(test_without_waiting),
         TEST(test_stream_in_place),
         TEST(test_in_any_order),

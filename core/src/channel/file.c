@@ -190,13 +190,17 @@ static void remove_own(const char *name, void *folder)
 }
 
 /* Removes a connection's folder, but no file that ipcio did not make.  Those whose locks are held last. */
-static void remove_connection(os_fd top, os_fd folder, const char *name)
+static void remove_connection(os_fd top, os_fd folder, os_fd *life, int lives, const char *name)
 {
     char waiting[FILE_NAME_SIZE];
     name_as(waiting, name, WAITING);
     (void)os_folder_unlink(top, waiting);
     (void)os_folder_list(folder, remove_own, &folder);
     for (int side = CLIENT; side <= SERVER; side++) (void)os_folder_unlink(folder, life_name[side]);
+    for (int i = 0; i < lives; i++) { /* network folders keep a file that is open under another name */
+        os_close(life[i]);
+        life[i] = OS_NONE;
+    }
     (void)os_folder_remove(top, name);
 }
 
@@ -215,7 +219,7 @@ static void sweep_one(const char *name, void *context)
     if (!is_name(name, CONNECTION) || os_folder_open(s->top, name, &folder) != 0) return;
     if (!side_lives(folder, CLIENT, s->place, s->now, &locked) && !side_lives(folder, SERVER, s->place, s->now, &locked) &&
         take_life(folder, CLIENT, &life[CLIENT]) == 0 && take_life(folder, SERVER, &life[SERVER]) == 0)
-        remove_connection(s->top, folder, name);
+        remove_connection(s->top, folder, life, 2, name);
     for (int side = CLIENT; side <= SERVER; side++) os_close(life[side]);
     os_close(folder);
 }
@@ -634,7 +638,7 @@ static void remove_all(file_conn *c)
 {
     os_fd top;
     if (os_folder_open(OS_NONE, c->path, &top) == 0) {
-        remove_connection(top, c->fd[FOLDER], c->name);
+        remove_connection(top, c->fd[FOLDER], &c->fd[LIFE], 1, c->name);
         os_close(top);
     }
     if (c->named) (void)os_folder_remove(OS_NONE, c->path);
@@ -764,7 +768,7 @@ static int enter(file_conn *c, os_fd top)
     if (st == 0 && !c->bell) st = find_server(c, top, now);
     if (st == 0) st = show_connection(c, top);
     if (st == 0) return 0;
-    if (c->fd[FOLDER] != OS_NONE) remove_connection(top, c->fd[FOLDER], c->name);
+    if (c->fd[FOLDER] != OS_NONE) remove_connection(top, c->fd[FOLDER], &c->fd[LIFE], 1, c->name);
     else (void)os_folder_remove(top, c->name);
     close_folder(c);
     return st;
@@ -915,6 +919,15 @@ static void file_abandon_server(ipcio_server *base)
     os_close(server_of(base)->folder);
 }
 
+/* Before it is known that nobody serves here who cannot be seen.  Where somebody may, even the lock's file is his. */
+static void back_out(file_server *s)
+{
+    file_record r;
+    if (get_record(s->folder, FILE_SERVER, &r) != 0) namelock_drop(&s->base.lock);
+    file_abandon_server(&s->base.base);
+    if (s->named) (void)os_folder_remove(OS_NONE, s->path);
+}
+
 static int file_listen(ipcio_server *base)
 {
     enum { ATTEMPTS = 100 };
@@ -933,25 +946,29 @@ static int file_listen(ipcio_server *base)
     if (st != 0 && s->named) (void)os_folder_remove(OS_NONE, s->path);
     if (st != 0) return st;
     if (!s->named && ((st = find_foreign(s, FILE_SERVER)) != 0 || (st = find_foreign(s, FILE_DRAFT)) != 0)) {
-        namelock_drop(&s->base.lock);
-        file_abandon_server(base);
+        back_out(s);
         return st;
     }
     s->record = (file_record){.magic = FILE_MAGIC_RECORD, .lease = lease_of(&base->options), .limit = base->options.limit};
     st = os_folder_place(s->folder, s->record.place);
     if (st == 0) st = os_folder_about(s->folder, FILE_LOCK, &holder, &touched);
     if (st == 0) st = make_draft(s->folder, &s->owner, &now);
-    if (st == 0 && holder != s->owner) {
+    if (st != 0) {
+        st = ipcio__fail_os(st, "%s: cannot listen at %s", base->address.text, s->path);
+        back_out(s);
+        return st;
+    }
+    if (holder != s->owner) {
         file_abandon_server(base);
         return ipcio__fail(IPCIO_EXISTS, "%s: %s/" FILE_LOCK " is another user's, and stays", base->address.text, s->path);
     }
-    if (st == 0 && served_elsewhere(s, now, touched)) {
+    if (served_elsewhere(s, now, touched)) {
         file_abandon_server(base);
         return ipcio__fail(IPCIO_EXISTS, "%s: a server on another host has the name; see %s/" FILE_SERVER,
                            base->address.text, s->path);
     }
-    if (st == 0) sweep(s->folder, now);
-    if (st == 0) st = os_folder_touch(s->folder, FILE_LOCK); /* which a dead server may have left */
+    sweep(s->folder, now);
+    st = os_folder_touch(s->folder, FILE_LOCK); /* which a dead server may have left */
     if (st == 0) st = open_listener(s);
     s->touched = os_now();
     if (st == 0) return 0;

@@ -164,6 +164,22 @@ int rendezvous_take(rendezvous_server *s, bool own_folder)
     return 0;
 }
 
+/* Whether a file is this user's.  On some mounts all files are another's: then one that is made beside it tells. */
+static bool is_mine(const char *path)
+{
+    char probe[PATH_SIZE + 4];
+    int64_t owner, own, time;
+    os_fd file;
+    if (os_folder_about(OS_NONE, path, &owner, &time) != 0) return false;
+    if (owner == os_user()) return true;
+    (void)snprintf(probe, sizeof probe, "%s.new", path);
+    if (os_folder_file(OS_NONE, probe, OS_FOLDER_NEW, &file) != 0) return false;
+    bool mine = owner >= 0 && os_folder_about(OS_NONE, probe, &own, &time) == 0 && own == owner;
+    os_close(file);
+    (void)os_file_remove(probe);
+    return mine;
+}
+
 int rendezvous_listen_at(ipcio_server *base, const rendezvous_place *place)
 {
     rendezvous_server *s = server_of(base);
@@ -175,8 +191,7 @@ int rendezvous_listen_at(ipcio_server *base, const rendezvous_place *place)
     (void)snprintf(suffix, sizeof suffix, ".%s" LOCK, base->transport->scheme);
     if (own_folder) rendezvous_sweep(folder, suffix);
     if ((st = rendezvous_take(s, own_folder)) != 0) return st;
-    int64_t owner, time;
-    if (os_folder_about(OS_NONE, s->lock.path, &owner, &time) != 0 || owner != os_user()) { /* what is in it decides what is removed */
+    if (!is_mine(s->lock.path)) { /* what is in it decides what is removed */
         namelock_abandon(&s->lock);
         return ipcio__fail(IPCIO_EXISTS, "%s: %s" LOCK " is another user's, and stays", text, s->path);
     }

@@ -95,7 +95,7 @@ int os_folder_file(os_fd folder, const char *name, os_folder_how how, os_fd *fil
 {
     static const int create[] = {[OS_FOLDER_OLD] = 0, [OS_FOLDER_ANY] = O_CREAT, [OS_FOLDER_NEW] = O_CREAT | O_EXCL};
     const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | create[how];
-    int f = os__above(openat((int)folder, name, flags, S_IRUSR | S_IWUSR));
+    int f = os__above(openat(at(folder), name, flags, S_IRUSR | S_IWUSR));
     if (f < 0) return os__status();
     *file = f;
     return 0;
@@ -166,9 +166,9 @@ int os_folder_sync(os_fd folder)
 int os_folder_put(os_fd folder, const char *draft, const char *name, const void *from, size_t n, bool durable)
 {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
-    int f = openat((int)folder, draft, flags, S_IRUSR | S_IWUSR);
+    int f = os__above(openat((int)folder, draft, flags, S_IRUSR | S_IWUSR));
     if (f < 0 && errno == EEXIST && os_folder_unlink(folder, draft) == 0) /* left by a write that failed */
-        f = openat((int)folder, draft, flags, S_IRUSR | S_IWUSR);
+        f = os__above(openat((int)folder, draft, flags, S_IRUSR | S_IWUSR));
     if (f < 0) return os__status();
     int st = write_all(f, from, n);
     if (st == 0 && durable) st = sync_file(f);
