@@ -155,20 +155,6 @@ static int take_in(ipcio_server *s, ipcio_conn **to)
     return st;
 }
 
-/* Those who have not introduced themselves may have a quarter of the descriptors; then the oldest goes. */
-static void bound_strangers(ipcio_server *s)
-{
-    int64_t left = os_descriptors() / 4;
-    ipcio_conn **oldest = &s->strangers, *c;
-    for (; (*oldest)->next; oldest = &(*oldest)->next) left--;
-    if (left > 0) return;
-    c = *oldest;
-    *oldest = NULL;
-    os_set_drop(s->epoll, c->base.side[IPCIO_WANT_READ].fd);
-    c->transport->close(c);
-    connection_delete(c);
-}
-
 /* Hands out a client, unless it has still to introduce itself. */
 static int hand_out(ipcio_server *s, ipcio_conn *c, ipcio_conn **conn)
 {
@@ -189,7 +175,6 @@ static int hand_out(ipcio_server *s, ipcio_conn *c, ipcio_conn **conn)
         if (put == 0) {
             c->next = s->strangers;
             s->strangers = c;
-            bound_strangers(s);
             return st;
         }
         st = ipcio__fail_os(put, "%s: cannot accept", s->address.text);

@@ -316,7 +316,7 @@ static void test_no_room(void **state)
 /* A piece that was half out when its message was given up is no part of the next ones. */
 static void test_after_half_a_piece(void **state)
 {
-    enum { SIZE = 20 << 20 };
+    enum { SIZE = 8 << 20 };
     unsigned char *data = calloc(1, SIZE);
     (void)state;
     for (size_t s = 0; s < COUNT(schemes); s++) {
@@ -381,7 +381,7 @@ static void test_without_waiting(void **state)
 /* So many at a time that the ring grows for their pace alone, in the middle of any of its calls. */
 static void test_stream_in_place(void **state)
 {
-    enum { MESSAGES = 400000, AT_ONCE = 100, SIZE = 32 };
+    enum { MESSAGES = 150000, AT_ONCE = 100, SIZE = 32 };
     struct pair pair;
     (void)state;
     open_pair_of(&pair, "shm", NULL);

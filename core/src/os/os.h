@@ -41,9 +41,6 @@ int os_random(void *to, size_t n);
 /* How many processors are in use, at least 1. */
 int os_processors(void);
 
-/* How many descriptors the process may have. */
-int64_t os_descriptors(void);
-
 /* A mutex; all zero bytes is an unlocked one. */
 typedef union {
     void *align;
@@ -274,7 +271,7 @@ int os_list(const char *directory, void (*each)(const char *name, void *context)
 /* ---- folders that are open, and files in them: nobody can put another in their place, and no link is followed
  *
  * They may lie on another machine, so calls can take as long as that takes to answer.  MISSING also when the folder was
- * removed.  A `parent` of OS_NONE: the name is a path, and links in it count. */
+ * removed.  A `parent` of OS_NONE, or `folder` of os_folder_file and os_folder_about: the name is a path, and links in it count. */
 int os_folder_make(os_fd parent, const char *name); /* for this user alone.  EXISTS */
 int os_folder_open(os_fd parent, const char *name, os_fd *folder);
 int os_folder_remove(os_fd parent, const char *name); /* an empty one; success when it is not there */

@@ -46,6 +46,7 @@ int os_directory(char *path, size_t size)
     return IPCIO_MISSING;
 }
 
+/* Keeps a plain file that has no other name: one that was linked here is somebody's. */
 static int plain(int f, os_fd *fd)
 {
     struct stat s;

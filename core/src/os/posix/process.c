@@ -118,12 +118,6 @@ int os_processors(void)
     return (int)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-int64_t os_descriptors(void)
-{
-    long most = sysconf(_SC_OPEN_MAX);
-    return most < 0 ? INT64_MAX : most;
-}
-
 _Static_assert(sizeof(pthread_mutex_t) <= sizeof(os_mutex), "os_mutex has no room for a mutex");
 
 void os_lock(os_mutex *m)
