@@ -6,10 +6,7 @@
 
 int os_timer_new(os_fd *timer)
 {
-    int fd = os__above(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-    if (fd < 0) return os__status();
-    *timer = fd;
-    return 0;
+    return os__keep(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), timer);
 }
 
 void os_timer_set(os_fd timer, int64_t after)

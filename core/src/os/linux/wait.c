@@ -43,17 +43,9 @@ int os_fence(void)
     return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0 ? 0 : IPCIO_UNSUPPORTED;
 }
 
-static int keep(int made, os_fd *to)
-{
-    int fd = os__above(made);
-    if (fd < 0) return os__status();
-    *to = fd;
-    return 0;
-}
-
 int os_set_new(os_fd *set)
 {
-    return keep(epoll_create1(EPOLL_CLOEXEC), set);
+    return os__keep(epoll_create1(EPOLL_CLOEXEC), set);
 }
 
 int os_set_put(os_fd set, os_fd fd, int want, void *tag)
@@ -118,7 +110,7 @@ void os_word_wake(const _Atomic uint32_t *word)
 
 int os_bell_new(os_fd *bell)
 {
-    return keep(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), bell);
+    return os__keep(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), bell);
 }
 
 void os_bell_ring(os_fd bell)
@@ -136,7 +128,7 @@ void os_bell_clear(os_fd bell)
 
 int os_watch(const char *path, os_fd *watch)
 {
-    int st = keep(inotify_init1(IN_CLOEXEC | IN_NONBLOCK), watch);
+    int st = os__keep(inotify_init1(IN_CLOEXEC | IN_NONBLOCK), watch);
     if (st != 0) return st;
     if (inotify_add_watch((int)*watch, path, IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_MOVE_SELF) >= 0) return 0;
     st = os__status();

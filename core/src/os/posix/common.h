@@ -13,6 +13,8 @@ int os__status(void);
 /* A new descriptor, or -1 with errno.  It is none of the standard ones: where those are closed, what the process prints would
  * go to it. */
 int os__above(int fd);
+/* Gives that out, or the status that errno says. */
+int os__keep(int fd, os_fd *to);
 
 /* Between the two a signal that a system call raises in its thread does not arrive.  `raised`: the call has. */
 typedef struct {

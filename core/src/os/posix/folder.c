@@ -24,10 +24,7 @@ int os_folder_make(os_fd parent, const char *name)
 
 int os_folder_open(os_fd parent, const char *name, os_fd *folder)
 {
-    int fd = os__above(openat(at(parent), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (parent == OS_NONE ? 0 : O_NOFOLLOW)));
-    if (fd < 0) return os__status();
-    *folder = fd;
-    return 0;
+    return os__keep(openat(at(parent), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (parent == OS_NONE ? 0 : O_NOFOLLOW)), folder);
 }
 
 int os_folder_remove(os_fd parent, const char *name)
@@ -95,10 +92,7 @@ int os_folder_file(os_fd folder, const char *name, os_folder_how how, os_fd *fil
 {
     static const int create[] = {[OS_FOLDER_OLD] = 0, [OS_FOLDER_ANY] = O_CREAT, [OS_FOLDER_NEW] = O_CREAT | O_EXCL};
     const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | create[how];
-    int f = os__above(openat(at(folder), name, flags, S_IRUSR | S_IWUSR));
-    if (f < 0) return os__status();
-    *file = f;
-    return 0;
+    return os__keep(openat(at(folder), name, flags, S_IRUSR | S_IWUSR), file);
 }
 
 int64_t os__owner(int folder, const char *name, const struct stat *s)

@@ -45,6 +45,14 @@ int os__above(int fd)
     return above;
 }
 
+int os__keep(int fd, os_fd *to)
+{
+    int above = os__above(fd);
+    if (above < 0) return os__status();
+    *to = above;
+    return 0;
+}
+
 void os__mute(os__muted *m, int signal)
 {
     sigset_t one, pending;
