@@ -414,6 +414,38 @@ static void test_call_step_by_step(void **state)
     free_pair(&pair);
 }
 
+/* A write that is under way goes on with what it began with, and nothing else comes between. */
+static void test_write_step_by_step(void **state)
+{
+    static const char *const options[] = {NULL, "text=utf-16le"};
+    static const unsigned char other[sizeof big];
+    struct pair pair;
+    const void *data;
+    size_t size;
+    (void)state;
+    memset(big, 'a', sizeof big);
+    for (size_t i = 0; i < COUNT(options); i++) {
+        open_pair_at(&pair, fresh(), options[i], options[i]);
+        int st = ipcio_write(pair.client, big, sizeof big, IPCIO_TRY), got = IPCIO_WANT_READ;
+        assert_int_equal(st, IPCIO_WANT_WRITE);
+        FAILS(INVALID, ipcio_write(pair.client, big, sizeof big - 1, IPCIO_TRY));
+        FAILS(INVALID, ipcio_write(pair.client, other, sizeof big, IPCIO_TRY));
+        FAILS(INVALID, ipcio_send_file(pair.client, 0, big, sizeof big, IPCIO_TRY));
+        assert_non_null(strstr(ipcio_message(), "not finished"));
+        while (st > 0 || got > 0) {
+            if (st > 0) st = ipcio_write(pair.client, big, sizeof big, IPCIO_TRY);
+            if (got > 0) got = ipcio_read(pair.peer, IPCIO_TRY, &data, &size);
+        }
+        OK(st);
+        OK(got);
+        assert_int_equal(size, sizeof big);
+        assert_memory_equal(data, big, sizeof big);
+        WRITES(pair.client, "after");
+        READS(pair.peer, "after");
+        free_pair(&pair);
+    }
+}
+
 /* All that was sent arrives, then the end, again and again. */
 static void test_close_delivers_first(void **state)
 {
@@ -632,6 +664,7 @@ int main(int argc, char **argv)
         TEST(test_late_answer_that_had_begun),
         TEST(test_not_connected_yet),
         TEST(test_call_step_by_step),
+        TEST(test_write_step_by_step),
         TEST(test_close_delivers_first),
         TEST(test_close_with_unread_input),
         TEST(test_use_after_close),
