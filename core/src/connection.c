@@ -351,27 +351,24 @@ static IPCIO_RARE int too_big(ipcio_conn *c)
                        (unsigned long long)length, c->options.limit);
 }
 
-/* NOT_NOW: it came too late, for a call that was given up. */
-static int is_answer(ipcio_conn *c)
-{
-    uint32_t call = c->in.m.call;
-    if ((int32_t)(call - atomic_load_explicit(&c->given_up, memory_order_relaxed)) <= 0) {
-        end_message(c);
-        return NOT_NOW;
-    }
-    atomic_store_explicit(&c->given_up, call, memory_order_relaxed); /* follows, so that it wraps */
-    atomic_store_explicit(&c->answering, 0, memory_order_relaxed);
-    return 0;
-}
-
-/* Whether message in.m, which has begun, is one for whoever reads.  NOT_NOW: it is nobody's, and was ended. */
+/* Whether message in.m, which has begun, is one for whoever reads.  NOT_NOW: it is nobody's, since it answers a call that was
+ * given up, and was ended. */
 static inline int judge(ipcio_conn *c)
 {
     const message *m = &c->in.m;
-    if (m->length > c->options.limit) return too_big(c);
-    if (m->answer) return is_answer(c);
-    atomic_store_explicit(&c->answering, m->call, memory_order_relaxed);
-    return 0;
+    if (m->answer && (int32_t)(m->call - atomic_load_explicit(&c->given_up, memory_order_relaxed)) <= 0) {
+        end_message(c);
+        return NOT_NOW;
+    }
+    return m->length > c->options.limit ? too_big(c) : 0;
+}
+
+/* It is given out.  Not before that it is the last one read: its writer may still give it up. */
+static inline void was_read(ipcio_conn *c)
+{
+    const message *m = &c->in.m;
+    if (m->answer) atomic_store_explicit(&c->given_up, m->call, memory_order_relaxed); /* follows, so that it wraps */
+    atomic_store_explicit(&c->answering, m->answer ? 0 : m->call, memory_order_relaxed);
 }
 
 static int start(ipcio_conn *c)
@@ -391,7 +388,9 @@ static inline int read_at_once(ipcio_conn *c, const void **data, size_t *size, i
     if (!c->in.whole || c->in.state != READ_IDLE || !c->in.whole(c, &c->in.m, data, timeout)) return NOT_NOW;
     c->in.given = true;
     *size = (size_t)c->in.m.length;
-    return judge(c);
+    int st = judge(c);
+    if (st == 0) was_read(c);
+    return st;
 }
 
 /* Collects a message that lies in no one place. */
@@ -437,6 +436,7 @@ static int read_whole(ipcio_conn *c, const void **data, size_t *size)
         c->in.state = READ_IDLE;
         c->in.given = true;
         *size = (size_t)c->in.m.length;
+        if (st == 0) was_read(c);
         if (st != IPCIO_ABORTED) return st;
         end_message(c); /* nobody saw it begin */
     }
@@ -553,7 +553,7 @@ static int check_size(ipcio_conn *c, uint64_t size, bool file)
     uint32_t peer = c->options.framing == FRAMING_RAW ? 0 : atomic_load_explicit(&c->peer_limit, memory_order_acquire);
     uint32_t limit = peer && peer < c->options.limit ? peer : c->options.limit;
     if (c->carries && c->carries < limit) limit = c->carries;
-    if ((peer || !c->limit_comes) && !text_converts(&c->options)) c->out.limit = limit;
+    if ((peer || !c->limit_comes) && !text_converts(&c->options)) c->out.too_long = (uint64_t)limit + 1;
     if (size <= limit) return 0;
     const bool own = limit == c->options.limit, way = !own && limit == c->carries;
     return ipcio__fail(IPCIO_TOOBIG, "%s: a message of %llu bytes is over %s's limit of %u; nothing was sent", c->base.text,
@@ -575,10 +575,18 @@ static int check_file(ipcio_conn *c)
 static inline void begin_message(ipcio_conn *c, uint64_t length, uint32_t call)
 {
     uint32_t answers = call ? 0 : atomic_load_explicit(&c->answering, memory_order_relaxed);
-    if (answers) answers = atomic_exchange_explicit(&c->answering, 0, memory_order_relaxed);
     c->out.m = (message){.length = length, .call = call ? call : answers, .answer = answers != 0};
     c->out.done = 0;
     c->out.data = NULL;
+}
+
+/* What a message's last part answered.  Only when all is out a call is answered; another thread may have read the next. */
+static inline int was_written(ipcio_conn *c, int st)
+{
+    uint32_t call = c->out.m.call;
+    if (st == 0 && c->out.m.answer)
+        (void)atomic_compare_exchange_strong_explicit(&c->answering, &call, 0, memory_order_relaxed, memory_order_relaxed);
+    return st;
 }
 
 /* Moves the rest of data[0, n), which is the same in every repeated call.  Where the transport fails, the message is
@@ -641,11 +649,11 @@ static int admit(ipcio_conn *c, const void **data, size_t *size, uint32_t call, 
 
 static inline int write_whole(ipcio_conn *c, const void *data, size_t size, uint32_t call, os_fd file)
 {
-    if (c->out.state == WRITE_IDLE && size <= c->out.limit && file == OS_NONE) {
+    if (c->out.state == WRITE_IDLE && size < c->out.too_long && file == OS_NONE) {
         begin_message(c, size, call);
         if (c->transport->put) {
             int st = c->transport->put(c, &c->out.m, data);
-            if (st <= 0) return st;
+            if (st <= 0) return was_written(c, st);
         }
         c->out.file = OS_NONE;
     } else {
@@ -654,7 +662,7 @@ static inline int write_whole(ipcio_conn *c, const void *data, size_t size, uint
     }
     int st = write_some(c, data, size, true);
     c->out.state = c->out.data ? WRITE_WHOLE : WRITE_IDLE; /* unfinished, maybe another */
-    return st;
+    return was_written(c, st);
 }
 
 static IPCIO_SLOW int write_until(ipcio_conn *c, const void *data, size_t size, int timeout, os_fd file, int want)
@@ -765,6 +773,7 @@ static inline int read_piece(ipcio_conn *c, const piece *p)
                                c->base.text);
         if (converts) return start_text(c, p->got);
         if ((st = start(c)) != 0) return st;
+        was_read(c);
         c->in.state = READ_PIECES;
         *p->got = (size_t)c->in.m.length;
         return 0;
@@ -798,7 +807,7 @@ static int end_whole(ipcio_conn *c)
     c->out.state = c->out.data ? WRITE_WHOLE : WRITE_IDLE;
     if (c->out.room && c->out.room != c->out.pieces.bytes) {
         begin_message(c, size, 0);
-        st = c->transport->commit(c, &c->out.m);
+        st = was_written(c, c->transport->commit(c, &c->out.m));
     } else {
         st = write_whole(c, c->out.pieces.bytes, size, 0, OS_NONE);
         bool unasked = c->out.state == WRITE_IDLE; /* the peer's limit is waited for */
@@ -870,7 +879,7 @@ static inline int write_piece(ipcio_conn *c, const piece *p)
         if (converts && (c->out.data || (open && c->out.done == c->out.m.length))) return end_whole(c);
         if (!open) break;
         if (c->out.done == c->out.m.length) {
-            st = write_some(c, NULL, 0, true);
+            st = was_written(c, write_some(c, NULL, 0, true));
         } else {
             if (!converts) c->transport->abort(c);
             c->out.data = NULL;

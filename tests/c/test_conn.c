@@ -6,6 +6,12 @@
 
 static unsigned char big[5 << 20];
 
+static const char *fresh_of(const char *scheme)
+{
+    bool ported = strcmp(scheme, "tcp") == 0 || strcmp(scheme, "udp") == 0;
+    return ported ? text_of("%s://127.0.0.1:0", scheme) : text_of("%s://%s", scheme, fresh_name());
+}
+
 static void test_echo(void **state)
 {
     static const size_t sizes[] = {0, 1, 2, 256, 10240, 65519, 65535, 65536, 65537, 131072, 1 << 20, 5 << 20};
@@ -370,6 +376,89 @@ static void test_late_answer_that_had_begun(void **state)
     free_pair(&pair);
 }
 
+/* A call of which only a part has come is not the last message read. */
+static void test_answer_while_the_next_call_comes(void **state)
+{
+    static const char *const ways[] = {"pipe", "shm"};
+    struct pair pair;
+    const void *answer, *data;
+    size_t size;
+    (void)state;
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        open_pair_at(&pair, fresh_of(ways[i]), NULL, NULL);
+        assert_int_equal(ipcio_call(pair.client, "slow", 4, IPCIO_TRY, &answer, &size), IPCIO_WANT_READ);
+        READS(pair.peer, "slow");
+        FAILS(TIMEOUT, ipcio_give_up(pair.client, IPCIO_WANT_READ, IPCIO_TIMEOUT, 1));
+        int st = ipcio_call(pair.client, big, sizeof big, IPCIO_TRY, &answer, &size);
+        assert_int_equal(st, IPCIO_WANT_WRITE);
+        FAILS(TIMEOUT, ipcio_read(pair.peer, 0, &data, &size));
+        WRITES(pair.peer, "late");
+        while (ipcio_read(pair.peer, IPCIO_TRY, &data, &size) > 0)
+            st = ipcio_call(pair.client, big, sizeof big, IPCIO_TRY, &answer, &size);
+        WRITES(pair.peer, "answer");
+        while (st > 0) st = ipcio_call(pair.client, big, sizeof big, IPCIO_TRY, &answer, &size);
+        OK(st);
+        assert_int_equal(size, 6);
+        assert_memory_equal(answer, "answer", 6);
+        free_pair(&pair);
+    }
+}
+
+/* An answer that could not be written is still to be given: what is written next is it, and can be late. */
+static void test_answer_given_up_and_repeated(void **state)
+{
+    static const char *const ways[] = {"pipe", "shm"};
+    struct pair pair;
+    const void *answer;
+    size_t size;
+    (void)state;
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        open_pair_at(&pair, fresh_of(ways[i]), NULL, NULL);
+        assert_int_equal(ipcio_call(pair.client, "slow", 4, IPCIO_TRY, &answer, &size), IPCIO_WANT_READ);
+        READS(pair.peer, "slow");
+        FAILS(TIMEOUT, ipcio_write(pair.peer, big, sizeof big, 0));
+        OK(ipcio_write_start(pair.peer, 9, LONG_MS));
+        FAILS(INVALID, ipcio_write_end(pair.peer, LONG_MS));
+        FAILS(TIMEOUT, ipcio_give_up(pair.client, IPCIO_WANT_READ, IPCIO_TIMEOUT, 1));
+        FAILS(TIMEOUT, ipcio_read(pair.client, 0, &answer, &size));
+        WRITES(pair.peer, "late");
+        WRITES(pair.peer, "news"); /* it was answered */
+        READS(pair.client, "news");
+        free_pair(&pair);
+    }
+}
+
+/* An empty message waits for room like others, also where it is not empty on its way. */
+static void test_empty_message_that_waits(void **state)
+{
+    static const char *const ways[] = {"pipe", "shm"};
+    struct pair pair;
+    const void *data;
+    size_t size;
+    (void)state;
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        unsigned all = 1, got = 0;
+        int st;
+        open_pair_at(&pair, fresh_of(ways[i]), "nul=1", "nul=1");
+        for (size_t n = 4096; n > 0; n /= 2) {
+            memset(big, 'a', n);
+            for (; (st = ipcio_write(pair.client, big, n - 1, IPCIO_TRY)) == 0; all++) continue;
+            if (n > 1) FAILS(TIMEOUT, ipcio_give_up(pair.client, IPCIO_WANT_WRITE, IPCIO_TIMEOUT, 0));
+        }
+        assert_int_equal(st, IPCIO_WANT_WRITE);
+        for (; got < all; got++) {
+            while (ipcio_read(pair.peer, IPCIO_TRY, &data, &size) > 0) assert_true(st > 0);
+            if (st > 0) st = ipcio_write(pair.client, big, 0, IPCIO_TRY);
+            assert_true(st >= 0);
+        }
+        OK(st);
+        assert_int_equal(size, 0);
+        WRITES(pair.client, "after");
+        READS(pair.peer, "after");
+        free_pair(&pair);
+    }
+}
+
 /* What may be called while a connect is still waiting: nothing that needs the peer. */
 static void test_not_connected_yet(void **state)
 {
@@ -590,12 +679,6 @@ static void test_client_before_server(void **state)
 
 static const char *const all_schemes[] = {"pipe", "shm", "tcp", "file", "udp"};
 
-static const char *fresh_of(const char *scheme)
-{
-    bool ported = strcmp(scheme, "tcp") == 0 || strcmp(scheme, "udp") == 0;
-    return ported ? text_of("%s://127.0.0.1:0", scheme) : text_of("%s://%s", scheme, fresh_name());
-}
-
 /* "bare" ADDRESS: was started without standard descriptors, as daemons are.  None of ipcio's takes their place: what is printed
  * would go into it. */
 static int bare_role(char **arguments)
@@ -662,6 +745,9 @@ int main(int argc, char **argv)
         TEST(test_message_given_up),
         TEST(test_late_answer_is_dropped),
         TEST(test_late_answer_that_had_begun),
+        TEST(test_answer_while_the_next_call_comes),
+        TEST(test_answer_given_up_and_repeated),
+        TEST(test_empty_message_that_waits),
         TEST(test_not_connected_yet),
         TEST(test_call_step_by_step),
         TEST(test_write_step_by_step),

@@ -169,7 +169,7 @@ struct ipcio_conn {
         const void *data; /* of a whole message, or of the piece */
         size_t size, taken;
         uint64_t done;    /* bytes of earlier pieces */
-        uint32_t limit;   /* a message of at most this length needs no further look */
+        uint64_t too_long; /* a message of fewer bytes needs no further look; 0 until that is known, and where it is converted */
         os_fd file;       /* that goes with message m, where m.file says so */
         uint32_t calls;   /* how many calls were made */
         buffer wire;      /* a message converted for the peer, */
@@ -183,7 +183,7 @@ struct ipcio_conn {
 
     _Atomic int calling; /* CALL_...; changed inside both sides */
     _Atomic uint32_t given_up;  /* answers to calls up to this one come too late */
-    _Atomic uint32_t answering; /* the call that was read last and is not answered yet; 0: none */
+    _Atomic uint32_t answering; /* the call that was the last message read, and is not answered yet; 0: none */
 };
 
 /* What listen and connect are told: the address, which the caller frees also after an error, the options, in the call's
