@@ -75,8 +75,13 @@ static void test_lines(void **state)
         WRITES(pair.peer, "");
         FAILS(INVALID, ipcio_write(pair.peer, BYTES("a\nb"), LONG_MS));
         FAILS(INVALID, ipcio_write(pair.peer, BYTES("a\r"), LONG_MS));
-        WRITES(pair.peer, "end");
-        gets(pair.client, BYTES("answer\n\nend\n"));
+        OK(ipcio_write_start(pair.peer, 2, LONG_MS));
+        FAILS(INVALID, ipcio_write_buffer(pair.peer, BYTES("a\r"), LONG_MS)); /* and is given up */
+        OK(ipcio_write_start(pair.peer, 3, LONG_MS));
+        OK(ipcio_write_buffer(pair.peer, BYTES("e\r"), LONG_MS));
+        OK(ipcio_write_buffer(pair.peer, BYTES("d"), LONG_MS));
+        OK(ipcio_write_end(pair.peer, LONG_MS));
+        gets(pair.client, BYTES("answer\n\ne\rd\n"));
 
         sends(pair.client, BYTES("whole\nhalf"));
         ipcio_conn_close(pair.client);
@@ -264,12 +269,12 @@ static void test_nul(void **state)
 {
     static const struct {
         const char *options, *sent, *first, *second, *wire;
-        size_t sent_size, wire_size;
+        size_t sent_size, wire_size, unit;
     } cases[] = {
-        {"framing=raw&nul=1", "one\0two\0", "one", "two", "x\0", 8, 2},
-        {"framing=raw&nul=1&text=utf-16le", "o\0\0\0t\0\0\0", "o", "t", "x\0\0\0", 8, 4},
-        {"framing=line&nul=1", "one\0\ntwo\n", "one", "two", "x\0\n", 9, 3},
-        {"framing=line&nul=1&text=utf-16le", "o\0\0\0\n\0t\0\n\0", "o", "t", "x\0\0\0\n\0", 10, 6},
+        {"framing=raw&nul=1", "one\0two\0", "one", "two", "x\0", 8, 2, 1},
+        {"framing=raw&nul=1&text=utf-16le", "o\0\0\0t\0\0\0", "o", "t", "x\0\0\0", 8, 4, 2},
+        {"framing=line&nul=1", "one\0\ntwo\n", "one", "two", "x\0\n", 9, 3, 1},
+        {"framing=line&nul=1&text=utf-16le", "o\0\0\0\n\0t\0\n\0", "o", "t", "x\0\0\0\n\0", 10, 6, 2},
     };
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -280,6 +285,8 @@ static void test_nul(void **state)
         check_read(pair.peer, cases[i].second, strlen(cases[i].second), __FILE__, __LINE__);
         WRITES(pair.peer, "x");
         gets(pair.client, cases[i].wire, cases[i].wire_size);
+        WRITES(pair.peer, "");
+        gets(pair.client, cases[i].wire + cases[i].unit, cases[i].wire_size - cases[i].unit);
         FAILS(INVALID, ipcio_write(pair.peer, "a\0b", 3, LONG_MS));
         free_pair(&pair);
     }

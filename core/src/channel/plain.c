@@ -182,8 +182,8 @@ static int write_raw(stream *s, const message *m, const void *data, size_t n, bo
 static int write_line(stream *s, const message *m, const void *data, size_t n, bool last, size_t *taken)
 {
     const char end[2] = {line_terminator(&s->conn), 0};
-    (void)m;
-    int st = *taken == 0 && s->out.sent == 0 ? line_check(&s->conn, data, n, last) : 0;
+    const bool ends = last || s->conn.out.done + n == m->length; /* of pieces the last one */
+    int st = *taken == 0 && s->out.sent == 0 ? line_check(&s->conn, data, n, ends) : 0;
     if (st == 0) st = write_with(s, data, n, taken, end, last ? line_unit(&s->conn) : 0);
     if (st == 0 && last) s->out.begun = false;
     return st;
