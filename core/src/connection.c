@@ -35,10 +35,16 @@ static void close_fileno(ipcio_conn *c)
     c->in.epoll = c->in.bell = c->in.timer = OS_NONE;
 }
 
+/* Whether a reading call would get further with what was read ahead. */
+static bool is_ready(ipcio_conn *c)
+{
+    return (c->in.state == READ_PIECES && buffer_size(&c->in.text) > 0) || c->transport->ready(c);
+}
+
 static IPCIO_SLOW void tell_read_ahead(ipcio_conn *c)
 {
     const transport *t = c->transport;
-    if (t->ready(c) || (t->settle && t->settle(c, IPCIO_WANT_READ))) os_bell_ring(c->in.bell);
+    if (is_ready(c) || (t->settle && t->settle(c, IPCIO_WANT_READ))) os_bell_ring(c->in.bell);
     else os_bell_clear(c->in.bell);
     if (c->in.timer != OS_NONE) os_timer_set(c->in.timer, c->base.look);
 }
@@ -171,7 +177,7 @@ static const char *give_up(handle *h, int want)
 
 static bool ready(handle *h)
 {
-    return conn_of(h)->connected && conn_of(h)->transport->ready(conn_of(h));
+    return conn_of(h)->connected && is_ready(conn_of(h));
 }
 
 static bool settle(handle *h, int want)

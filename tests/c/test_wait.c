@@ -77,23 +77,50 @@ static void test_fileno_asked_late(void **state)
     free_pair(&pair);
 }
 
-/* Of half a message there is nothing to read yet: the descriptor may wake, but not for ever. */
+/* Of half a message there is nothing to read yet, once a reading call has taken that in. */
 static void test_fileno_of_half_a_message(void **state)
 {
+    static const size_t sizes[] = {60000, sizeof big};
     struct pair pair;
     const void *data;
     size_t size;
-    int st;
     (void)state;
-    open_pair(&pair);
-    fill(big, sizeof big, 0);
-    assert_int_equal(ipcio_write(pair.client, big, sizeof big, IPCIO_TRY), IPCIO_WANT_WRITE);
-    while ((st = ipcio_read(pair.peer, IPCIO_TRY, &data, &size)) > 0 && readable(ipcio_fileno(pair.peer))) {
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        int st;
+        open_pair(&pair);
+        fill(big, sizes[i], 0);
+        while ((st = ipcio_write(pair.client, big, sizes[i], IPCIO_TRY)) == 0) continue;
+        assert_int_equal(st, IPCIO_WANT_WRITE);
+        while ((st = ipcio_read(pair.peer, IPCIO_TRY, &data, &size)) == 0) continue;
+        assert_int_equal(st, IPCIO_WANT_READ);
+        assert_false(readable(ipcio_fileno(pair.peer)));
+        FAILS(TIMEOUT, ipcio_give_up(pair.client, IPCIO_WANT_WRITE, IPCIO_TIMEOUT, 0.5));
+        free_pair(&pair);
     }
-    assert_int_equal(st, IPCIO_WANT_READ);
-    assert_false(readable(ipcio_fileno(pair.peer)));
-    FAILS(TIMEOUT, ipcio_give_up(pair.client, IPCIO_WANT_WRITE, IPCIO_TIMEOUT, 0.5));
-    free_pair(&pair);
+}
+
+/* It is readable while the next piece is here, also of what was converted. */
+static void test_fileno_between_pieces(void **state)
+{
+    static const char *const options[] = {NULL, "nul=1", "framing=line"};
+    struct pair pair;
+    char piece[8];
+    size_t size, got;
+    (void)state;
+    for (size_t i = 0; i < COUNT(options); i++) {
+        open_pair_at(&pair, fresh(), options[i], options[i]);
+        int fd = ipcio_fileno(pair.peer);
+        WRITES(pair.client, "hello world");
+        OK(ipcio_read_start(pair.peer, LONG_MS, &size));
+        for (size_t left = size; left > 0; left -= got) {
+            assert_true(readable(fd));
+            OK(ipcio_read_buffer(pair.peer, piece, 4, IPCIO_TRY, &got));
+        }
+        OK(ipcio_read_end(pair.peer, LONG_MS));
+        nothing_to_read(pair.peer);
+        assert_false(readable(fd));
+        free_pair(&pair);
+    }
 }
 
 static void test_write_fileno(void **state)
@@ -391,6 +418,7 @@ int main(int argc, char **argv)
         TEST(test_fileno),
         TEST(test_fileno_asked_late),
         TEST(test_fileno_of_half_a_message),
+        TEST(test_fileno_between_pieces),
         TEST(test_write_fileno),
         TEST(test_server_fileno),
         TEST(test_give_up),

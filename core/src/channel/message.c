@@ -206,7 +206,7 @@ static int take(stream *s, void *to, size_t n, size_t *got)
 static bool ready(const stream *s)
 {
     size_t here = buffer_size(&s->in.ahead);
-    if (here < STREAM_HEADER || s->in.inside) return s->in.inside && here > 0;
+    if (here < STREAM_HEADER || s->in.inside) return s->in.inside && here > 0 && here >= s->in.needed;
     return here >= STREAM_HEADER + (size_t)get32(stream_front(s)) + 1;
 }
 

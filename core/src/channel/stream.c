@@ -95,6 +95,7 @@ int stream_fill(stream *s, size_t need)
 {
     int st = 0;
     while (st == 0 && buffer_size(&s->in.ahead) < need) st = receive_ahead(s, need);
+    s->in.needed = st > 0 ? need : 0;
     return st;
 }
 

@@ -34,6 +34,7 @@ struct stream {
     struct { /* inside the reading side */
         buffer ahead;     /* what was received and not yet asked for */
         size_t room;      /* how far to read ahead */
+        size_t needed;    /* bytes of `ahead` for which a reading call waits that had to; 0: none */
         bool greeted;     /* HELLO came */
         bool inside;      /* a message was started, and its last verdict not yet passed by end */
         message m;        /* that message */

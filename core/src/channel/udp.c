@@ -222,7 +222,9 @@ static int udp_start(ipcio_conn *c, message *m)
 
 static int udp_view(ipcio_conn *c, const void **data)
 {
-    *data = conn_of(c)->in.at;
+    udp_conn *u = conn_of(c);
+    *data = u->in.at;
+    u->in.left = 0;
     return 0;
 }
 
@@ -256,7 +258,8 @@ static int udp_sender(ipcio_conn *c, const char **who)
 
 static bool udp_ready(ipcio_conn *c)
 {
-    return conn_of(c)->in.have;
+    const udp_conn *u = conn_of(c);
+    return u->in.have || (u->in.inside && u->in.left > 0);
 }
 
 static bool udp_arrived(ipcio_conn *c, int want)
