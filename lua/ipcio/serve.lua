@@ -58,7 +58,7 @@ end
 local function converse(loop, task, conn)
   local count = 0
   repeat
-    local request, _, code = finish(task, core.try_read, conn)
+    local request, message, code = finish(task, core.try_read, conn)
     if request then
       task.begun = true
       local answer = loop.handler(request, conn)
@@ -70,8 +70,12 @@ local function converse(loop, task, conn)
         error(("the handler answered a %s; a string or nil is needed"):format(type(answer)), 0)
       end
       task.begun = false
-    elseif code ~= "toobig" then -- which is dropped, and the client goes on
-      return -- it has closed, broke the rules, or the handler closed it
+    elseif code == "toobig" then
+      loop.on_error(message, conn) -- it was dropped, and the client goes on
+    elseif code == "closed" or code == "invalid" then
+      return -- the client has closed, or the handler has closed it
+    else
+      error(message, 0)
     end
     count = count + 1
     if count % FAIR == 0 then pause(task) end

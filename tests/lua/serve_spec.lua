@@ -384,7 +384,7 @@ describe("serve with clients that have written before", function()
     assert.same({"a", "b", "c"}, heard)
   end)
 
-  it("drops a client that breaks the rules, which is no error of the handler's", function()
+  it("drops a client that breaks the rules, and tells", function()
     local server <close> = assert(ipcio.listen("tcp://127.0.0.1:0"))
     local reported
     local strange = assert(socket.connect("127.0.0.1", server:address():match("%d+$")))
@@ -394,11 +394,11 @@ describe("serve with clients that have written before", function()
     assert.is_true(server:serve(function(request)
       if request == "stop" then server:stop() end
     end, {on_error = function(err) reported = err end}))
-    assert.is_nil(reported)
+    assert.equal(server:address() .. ": the peer does not speak ipcio", reported)
     strange:close()
   end)
 
-  it("drops what is over its limit, and goes on with the client", function()
+  it("drops what is over its limit, tells, and goes on with the client", function()
     local server <close> = assert(ipcio.listen("tcp://127.0.0.1:0?framing=line&limit=10"))
     local client = assert(socket.connect("127.0.0.1", server:address():match("%d+$"))) -- which knows of no limit
     assert(client:send("short\nthis is too long\nlast\n"))
@@ -409,7 +409,7 @@ describe("serve with clients that have written before", function()
       return request
     end, {on_error = function(err) reported = err end}))
     assert.same({"short", "last"}, heard)
-    assert.is_nil(reported)
+    assert.matches("of 16 bytes came and was dropped; the limit is 10", reported, 1, true)
     assert.equal("short\nlast\n", client:receive("*a"))
     client:close()
   end)

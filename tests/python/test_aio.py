@@ -1049,6 +1049,22 @@ def test_without_on_error_it_is_told_where_the_handler_failed(run, serve, addres
     assert f'  File "{__file__}", line {handler.__code__.co_firstlineno + 1}, in handler' in trace
 
 
+def test_what_a_client_does_wrong_is_told(run, capfd):
+    async def main():
+        async with aio.listen("tcp://127.0.0.1:0", framing="line", limit=10) as server:
+            serving = asyncio.ensure_future(server.serve(lambda request, conn: request))
+            answers, client = await asyncio.open_connection("127.0.0.1", int(server.address.rpartition(":")[2]))
+            client.write(b"this is too long\nshort\n")  # the client goes on
+            assert await answers.readline() == b"short\n"
+            client.close()
+            server.stop()
+            await serving
+            assert capfd.readouterr().err == \
+                f"{server.address}: a message of 16 bytes came and was dropped; the limit is 10\n"
+
+    run(main())
+
+
 def test_without_a_standard_error_serve_goes_on(run, serve, no_stderr, monkeypatch, capfd):
     monkeypatch.setattr(sys, "stderr", no_stderr)
 

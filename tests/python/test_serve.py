@@ -1,5 +1,6 @@
 """serve: many clients, errors of handlers, all the ways to end."""
 import queue
+import socket
 import sys
 import threading
 from contextlib import nullcontext
@@ -61,6 +62,27 @@ def test_the_module_serves_an_address(script, address):
     assert server.finish() == []
     with pytest.raises(ipcio.Missing):
         ipcio.connect(address, 0)
+
+
+def test_what_a_client_does_wrong_is_told(capsys, in_thread):
+    with ipcio.listen("tcp://127.0.0.1:0", framing="line", limit=10) as server:
+        serving = in_thread(server.serve, lambda request, conn: request)
+        with socket.create_connection(("127.0.0.1", int(server.address.rpartition(":")[2]))) as client:
+            client.sendall(b"this is too long\nshort\n")  # the client goes on
+            assert client.recv(100) == b"short\n"
+        server.stop()
+        serving.result()
+        client = ipcio.connect(server.address, 10, framing="line")
+        client.write(b"hello")
+        client.close()  # and the system does not know any more whose it was
+        with server.accept(10) as conn:
+            for _ in range(2):
+                with pytest.raises(ipcio.Denied, match="access=all"):
+                    conn.read(10)
+            with pytest.raises(ipcio.Closed):
+                conn.write(b"hello", 10)
+        assert capsys.readouterr().err == \
+            f"{server.address}: a message of 16 bytes came and was dropped; the limit is 10\n"
 
 
 def test_the_handler_gets_the_connection(server, client, in_thread):

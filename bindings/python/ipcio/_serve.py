@@ -52,6 +52,9 @@ def check(handler: Callable[..., object], on_error: Callable[..., object] | None
 def report(error: Exception, conn: _Addressed) -> None:
     """Standard error may be closed, full or None, a pipe that nobody reads: the server goes on without it."""
     with suppress(Exception):
+        if error.__traceback__ is None:  # no handler's, but what a client has done
+            sys.stderr.write(f"{error}\n")
+            return
         trace = TracebackException.from_exception(error)  # also of an error that cannot be shown
         line = f"{conn.address}: the handler failed: {type(error).__name__}: {trace}\n"
         sys.stderr.write(line + "".join(trace.format()))
@@ -204,9 +207,15 @@ class _Loop:
                 while isinstance(request := _core.try_read(conn), Want):
                     yield request
                     busy = False
-            except TooBig:
+            except TooBig as error:  # it was dropped, and the client goes on
+                self.on_error(error.with_traceback(None), conn)
+                yield None
                 continue
-            except Error:  # it has closed, broke the rules, or the handler closed it
+            except (Closed, Invalid):  # the client has closed, or the handler has closed it
+                return
+            except Error as error:
+                conn.close()
+                self.on_error(error.with_traceback(None), conn)
                 return
             if busy:
                 yield None

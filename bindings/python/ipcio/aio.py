@@ -459,10 +459,14 @@ class _Serving:
             while not self.stopping:
                 try:
                     request = await conn.read()
-                except TooBig:
+                except TooBig as error:  # it was dropped, and the client goes on
+                    await self.report(error.with_traceback(None), conn)
                     continue
-                except Error:  # it has closed, broke the rules, or the handler closed it
+                except (Closed, Invalid):  # the client has closed, or the handler has closed it
                     return
+                except Error as error:
+                    conn.close()
+                    return await self.report(error.with_traceback(None), conn)
                 if self.stopping:
                     return
                 self.tasks[task] = "handling"
@@ -478,11 +482,13 @@ class _Serving:
                             await conn.write(answer)
                 except Exception as error:
                     conn.close()
-                    reported = self.on_error(error, conn)
-                    if isawaitable(reported):
-                        await reported
-                    return
+                    return await self.report(error, conn)
                 self.tasks[task] = "reading"
+
+    async def report(self, error: Exception, conn: Connection) -> None:
+        reported = self.on_error(error, conn)
+        if isawaitable(reported):
+            await reported
 
 
 _Opened = TypeVar("_Opened", bound=_Handle)
