@@ -26,6 +26,7 @@ typedef struct {
     int busy;
     int trying; /* of these, the sides where the caller repeats the call */
     PyObject *ended; /* a bytearray that a running serve looks at: 1 stopped, 2 closed */
+    PyObject *weak;  /* Python's list of the weak references */
     pid_t owner;
 } handle_object;
 
@@ -321,9 +322,14 @@ Sets how often sleep functions are called, 1 to 1000 ms, and returns what it was
 %define CLOSED_TYPE(type)
 %feature("python:tp_basicsize") type "sizeof(handle_object)"
 %feature("python:tp_dictoffset") type "0"
+%feature("python:tp_weaklistoffset") type "offsetof(handle_object, weak)"
 %feature("python:tp_flags") type "Py_TPFLAGS_DEFAULT"
 %feature("python:tp_new") type "no_new"
 %feature("python:tp_init") type "0"
+%exception type::~type %{
+    PyObject_ClearWeakRefs(self);
+    $action
+%}
 %enddef
 CLOSED_TYPE(ipcio_conn)
 CLOSED_TYPE(ipcio_server)
@@ -501,7 +507,7 @@ static void open_object(PyObject *self)
     handle_object *object = (handle_object *)self;
     memset(object->shown, 0, sizeof object->shown);
     object->busy = object->trying = 0;
-    object->ended = NULL;
+    object->ended = object->weak = NULL;
     object->owner = getpid();
 }
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import weakref
 from decimal import Decimal
 from fractions import Fraction
 
@@ -973,6 +974,22 @@ def test_requests_of_one_client_are_answered_in_order(run, serve):
             assert [await conn.read(10) for _ in requests] == requests
 
     run(serve(main, handler))
+
+
+def test_a_handler_keeps_what_it_knows_of_each_client(run, serve):
+    asked = weakref.WeakKeyDictionary()
+
+    async def handler(request, conn):
+        asked[conn] = asked.get(conn, b"") + request
+        return asked[conn]
+
+    async def main(server):
+        async with aio.connect(server.address, 10) as one, aio.connect(server.address, 10) as other:
+            assert [await conn.call(b"x", 10) for conn in (one, other, one)] == [b"x", b"x", b"xx"]
+
+    run(serve(main, handler))
+    gc.collect()
+    assert not asked
 
 
 def test_answers(run, serve):

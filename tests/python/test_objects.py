@@ -5,6 +5,7 @@ import hashlib
 import os
 import select
 import sys
+import weakref
 
 import ipcio
 import pytest
@@ -356,6 +357,16 @@ def test_the_descriptor_of_a_server(address):
             assert select.select([server], [], [], 10)[0] == [server]
             server.accept(0).close()
             assert not select.select([server], [], [], 0)[0]
+
+
+def test_weak_references(address):
+    with ipcio.listen(address) as server, ipcio.connect(address, 10) as conn:
+        kept, told = weakref.WeakKeyDictionary({server: "server", conn: "conn"}), []
+        noticed = weakref.ref(conn, told.append)
+        assert noticed() is conn and kept[conn] == "conn" and kept[server] == "server"
+    del conn
+    gc.collect()
+    assert noticed() is None and told == [noticed] and list(kept.values()) == ["server"]
 
 
 def test_the_module():

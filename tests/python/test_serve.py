@@ -3,6 +3,7 @@ import queue
 import socket
 import sys
 import threading
+import weakref
 from contextlib import nullcontext
 
 import ipcio
@@ -90,6 +91,22 @@ def test_the_handler_gets_the_connection(server, client, in_thread):
     assert client().call(b"", 10) == f"Connection {server.address}".encode()
     server.stop()
     serving.result()
+
+
+def test_a_handler_keeps_what_it_knows_of_each_client(server, client, in_thread):
+    asked = weakref.WeakKeyDictionary()
+
+    def handler(request, conn):
+        asked[conn] = asked.get(conn, b"") + request
+        return asked[conn]
+
+    serving = in_thread(server.serve, handler)
+    one, other = client(), client()
+    assert [conn.call(request, 10) for conn, request in ((one, b"a"), (other, b"x"), (one, b"b"), (other, b"y"))] == \
+        [b"a", b"x", b"ab", b"xy"]
+    server.stop()
+    serving.result()
+    assert not asked
 
 
 def test_none_is_no_answer(server, client, in_thread):
