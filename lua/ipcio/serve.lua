@@ -62,6 +62,7 @@ local function converse(loop, task, conn)
     if request then
       task.begun = true
       local answer = loop.handler(request, conn)
+      if type(answer) == "number" then answer = tostring(answer) end -- as write takes one; only once, for it is tried again
       if type(answer) == "string" then
         local _, message, code = finish(task, core.try_write, conn, answer)
         if code == "invalid" then return end -- the handler has closed it

@@ -53,10 +53,14 @@ end
 
 function roles.serve()
   local server = listen()
-  local errors, released = {}, false
+  local errors, released, asked = {}, false, setmetatable({}, {__mode = "k"})
   local commands = {
     nothing = function() end,
-    number = function() return 7 end,
+    boolean = function() return true end,
+    count = function(conn)
+      asked[conn] = (asked[conn] or 0) + 1
+      return asked[conn]
+    end,
     fail = function() error("it went wrong", 0) end,
     object = function() error({}) end,
     errors = function() return table.concat(errors, "\n") end,

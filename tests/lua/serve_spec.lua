@@ -71,6 +71,15 @@ describe("serve", function()
     finish()
   end)
 
+  it("gives the handler one connection for all requests of a client, and sends numbers as Lua's functions do", function()
+    local other <close> = assert(ipcio.connect(address, 5))
+    for _, answer in ipairs {"1", "2"} do
+      assert.equal(answer, client:call("count", 5))
+      assert.equal(answer, other:call("count", 5))
+    end
+    finish()
+  end)
+
   it("sends no answer for nil, and more than one for a handler that writes", function()
     assert(client:write("nothing"))
     assert.equal("hello x", client:call("x", 5))
@@ -80,14 +89,14 @@ describe("serve", function()
   end)
 
   it("closes the client whose handler fails, tells on_error, and goes on", function()
-    for _, command in ipairs {"fail", "object", "number"} do
+    for _, command in ipairs {"fail", "object", "boolean"} do
       local other <close> = assert(ipcio.connect(address, 5))
       fails("closed", other:call(command, 5))
     end
     assert.equal(table.concat({
       address .. " it went wrong",
       address .. " table",
-      address .. " the handler answered a number; a string or nil is needed",
+      address .. " the handler answered a boolean; a string or nil is needed",
     }, "\n"), client:call("errors", 5))
     finish()
   end)
