@@ -106,35 +106,44 @@ static void test_long_ipcio_dir(void **state)
     free((void *)(uintptr_t)usual);
 }
 
-/* "refused" ADDRESS: $IPCIO_DIR is not to be trusted. */
+/* "refused" ADDRESS CODE WHY: $IPCIO_DIR cannot be used. */
 static int refused_role(char **arguments)
 {
     ipcio_server *server;
     ipcio_conn *conn = NULL;
-    FAILS(DENIED, ipcio_listen(arguments[0], NULL, &server));
-    CHECK(strstr(ipcio_message(), getenv("IPCIO_DIR")) != NULL);
-    FAILS(DENIED, ipcio_connect(arguments[0], NULL, 0, &conn));
-    FAILS(DENIED, ipcio_connect(arguments[0], NULL, 1000, &conn));
+    int st = ipcio_listen(arguments[0], NULL, &server);
+    CHECK(strcmp(ipcio_code(st), arguments[1]) == 0);
+    CHECK(strstr(ipcio_message(), text_of("%s %s", getenv("IPCIO_DIR"), arguments[2])) != NULL);
+    CHECK(ipcio_connect(arguments[0], NULL, 0, &conn) == st);
+    CHECK(ipcio_connect(arguments[0], NULL, 1000, &conn) == st);
     return 0;
+}
+
+static void refuses_folder(const char *folder, const char *code, const char *why)
+{
+    setenv("IPCIO_DIR", folder, 1);
+    finish(start("refused", fresh(), code, why, NULL));
 }
 
 static void test_untrusted_ipcio_dir(void **state)
 {
-    const char *address = fresh(), *usual = strdup(getenv("IPCIO_DIR"));
-    const char *link = fresh_path(), *open_to_all = fresh_path(), *foreign = fresh_path();
+    const char *usual = strdup(getenv("IPCIO_DIR"));
+    const char *link = fresh_path(), *open_to_all = fresh_path(), *foreign = fresh_path(), *file = fresh_path();
     (void)state;
     assert_int_equal(symlink(usual, link), 0);
     assert_int_equal(mkdir(open_to_all, 0700), 0);
     assert_int_equal(chmod(open_to_all, 0777), 0);
-    setenv("IPCIO_DIR", link, 1);
-    finish(start("refused", address, NULL));
-    setenv("IPCIO_DIR", open_to_all, 1);
-    finish(start("refused", address, NULL));
+    assert_int_equal(mknod(file, S_IFREG | 0600, 0), 0);
+    refuses_folder(link, "denied", "is a symbolic link");
+    refuses_folder(open_to_all, "denied", "can be written to by others");
+    refuses_folder(file, "denied", "is no folder");
+    refuses_folder(text_of("%s/names", file), "invalid", "cannot be made: Not a directory");
+    refuses_folder("/proc/names", "invalid", "cannot be made: No such file");
+    refuses_folder("names", "invalid", "is no absolute path (IPCIO_DIR)");
     if (geteuid() == 0) {
         assert_int_equal(mkdir(foreign, 0700), 0);
         assert_int_equal(chown(foreign, 12345, 12345), 0);
-        setenv("IPCIO_DIR", foreign, 1);
-        finish(start("refused", address, NULL));
+        refuses_folder(foreign, "denied", "is not this user's own");
     }
     setenv("IPCIO_DIR", usual, 1);
     free((void *)(uintptr_t)usual);

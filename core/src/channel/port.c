@@ -80,7 +80,8 @@ static const char *ending(const transport *t, char text[32])
 static bool record_path(const transport *t, os_fd socket, const os_endpoint *at, char folder[PATH_SIZE], char path[PATH_SIZE])
 {
     char text[ENDPOINT_TEXT], file[ADDRESS_FILE_MAX], end[32];
-    if (os_directory(folder, PATH_SIZE) != 0 || os_endpoint_text(at, text, sizeof text) != 0) return false;
+    const char *wrong;
+    if (os_directory(folder, PATH_SIZE, &wrong) != 0 || os_endpoint_text(at, text, sizeof text) != 0) return false;
     size_t n = strlen(text);
     uint64_t network = os_endpoint_network(socket);
     if (network) (void)snprintf(text + n, sizeof text - n, "@%" PRIu64, network);

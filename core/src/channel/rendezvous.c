@@ -21,10 +21,9 @@ int rendezvous_path(const transport *t, const address *a, char path[PATH_SIZE], 
     if (a->path) {
         n = snprintf(path, PATH_SIZE, "%s", a->name);
     } else {
-        int st = os_directory(folder, PATH_SIZE);
-        if (st == IPCIO_DENIED)
-            return ipcio__fail(st, "%s: the folder of names %s must be this user's own, and no other may write to it (mode 700)",
-                               a->text, folder);
+        const char *wrong;
+        int st = os_directory(folder, PATH_SIZE, &wrong);
+        if (wrong) return ipcio__fail(st, "%s: the folder of names %s %s", a->text, folder, wrong);
         if (st == IPCIO_MISSING) st = IPCIO_INVALID; /* it cannot be there */
         if (st != 0) return ipcio__fail_os(st, "%s: the folder of names %s cannot be made", a->text, folder);
         char file[ADDRESS_FILE_MAX];

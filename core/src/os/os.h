@@ -237,9 +237,9 @@ int os_process_read(int64_t process, uint64_t address, void *to, size_t n, size_
 
 /* ---- files */
 
-/* The folder for ipcio's names, made for this user alone if need be.  DENIED when what is there is not
- * this user's own; INVALID when it does not fit. */
-int os_directory(char *path, size_t size);
+/* The folder for ipcio's names, made for this user alone if need be.  DENIED when what is there is not this user's own,
+ * INVALID when it is not absolute: then *wrong says so, else it is NULL; INVALID also when it does not fit. */
+int os_directory(char *path, size_t size, const char **wrong);
 
 /* Opens for reading and writing.  `create`: makes it, for this user only, when it is not there.  Else MISSING.
  * Follows no link.  PROTOCOL: it is no plain file, or has another name too.  DENIED, SYSTEM. */

@@ -11,22 +11,24 @@
 
 #include "os/posix/common.h"
 
-/* This user's own folder at `path`: 0, DENIED when what is there is not, MISSING when it cannot be there. */
-static int own_folder(const char *path)
+/* This user's own folder at `path`: 0; DENIED and what is wrong, when what is there is not; MISSING when it cannot be there. */
+static int own_folder(const char *path, const char **wrong)
 {
     struct stat s;
     if (mkdir(path, S_IRWXU) != 0 && errno != EEXIST) return os__status();
     if (lstat(path, &s) != 0) return os__status();
-    if (!S_ISDIR(s.st_mode) || os__owner(AT_FDCWD, path, &s) != os_user() || (s.st_mode & (S_IWGRP | S_IWOTH))) {
-        errno = EPERM;
-        return IPCIO_DENIED;
-    }
+    *wrong = S_ISLNK(s.st_mode)                           ? "is a symbolic link"
+             : !S_ISDIR(s.st_mode)                        ? "is no folder"
+             : os__owner(AT_FDCWD, path, &s) != os_user() ? "is not this user's own"
+             : s.st_mode & (S_IWGRP | S_IWOTH)            ? "can be written to by others: it needs mode 700"
+                                                          : NULL;
+    if (*wrong) return IPCIO_DENIED;
     /* The process that made it may have masked that, and would have shut out all others for good. */
     if ((s.st_mode & S_IRWXU) == S_IRWXU || chmod(path, S_IRWXU) == 0) return 0;
     return os__status();
 }
 
-int os_directory(char *path, size_t size)
+int os_directory(char *path, size_t size, const char **wrong)
 {
     const char *chosen = getenv("IPCIO_DIR");
     unsigned uid = (unsigned)geteuid();
@@ -35,12 +37,18 @@ int os_directory(char *path, size_t size)
     (void)snprintf(run, sizeof run, "/run/user/%u", uid);
     const char *const parents[] = {"/dev/shm", run, "/tmp"};
     errno = ENAMETOOLONG;
-    if (chosen && *chosen) return (size_t)snprintf(path, size, "%s", chosen) < size ? own_folder(path) : IPCIO_INVALID;
+    *wrong = NULL;
+    if (chosen && *chosen) {
+        if ((size_t)snprintf(path, size, "%s", chosen) >= size) return IPCIO_INVALID;
+        if (*chosen == '/') return own_folder(path, wrong);
+        *wrong = "is no absolute path (IPCIO_DIR)"; /* scripts in other directories would not find its names */
+        return IPCIO_INVALID;
+    }
     for (size_t i = 0; i < sizeof parents / sizeof *parents; i++) {
         struct stat s;
         if (stat(parents[i], &s) != 0 || !S_ISDIR(s.st_mode)) continue;
         if ((size_t)snprintf(path, size, "%s/ipcio-%u", parents[i], uid) >= size) return IPCIO_INVALID;
-        return own_folder(path);
+        return own_folder(path, wrong);
     }
     errno = ENOENT;
     return IPCIO_MISSING;
