@@ -219,7 +219,7 @@ typedef struct ipcio_conn ipcio_conn;
  *   server    receives the handle; free it with ipcio_server_free.  NULL after an error.
  * The name is free again when the server is closed and when its process ends, in whatever way.  A socket
  * file that a dead ipcio server left is replaced; a file that ipcio did not create never is.
- * Errors: EXISTS a live server has the name, or a foreign file lies there; INVALID bad address or option;
+ * Errors: EXISTS a live server has the name, a foreign file lies there, or the port is in use; INVALID bad address or option;
  * DENIED the directory is not this user's, or may not be written; MISSING a path's folder; UNSUPPORTED a \\HOST or
  * Global\ name; NOMEMORY; SYSTEM (out of descriptors, ...). */
 IPCIO_API int ipcio_listen(const char *address, const char *options, ipcio_server **server);

@@ -58,7 +58,7 @@ static int tcp_listen(ipcio_server *base)
         for (i = 0; i < n; i++)
             if ((st = os_tcp_listen(&endpoints[i], &base->listener)) == 0) break;
     } while (st == IPCIO_EXISTS && namelock_look_again(&looks));
-    if (st == IPCIO_EXISTS) return ipcio__fail(st, "%s: a live server has the port", text);
+    if (st == IPCIO_EXISTS) return ipcio__fail(st, "%s: the port is in use", text);
     if (st != 0) return ipcio__fail_os(st, "%s: cannot listen", text);
     if ((st = port_fill_in(&base->address, &endpoints[i])) != 0) {
         os_close(base->listener);

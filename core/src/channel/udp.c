@@ -379,7 +379,7 @@ static int udp_listen(ipcio_server *base)
         }
         if (st == 0 && (st = os_set_new(&base->listener)) == 0) st = show(s);
     } while (st == IPCIO_EXISTS && namelock_look_again(&looks));
-    if (st == IPCIO_EXISTS) st = ipcio__fail(st, "%s: a live server has the port", base->address.text);
+    if (st == IPCIO_EXISTS) st = ipcio__fail(st, "%s: the port is in use", base->address.text);
     else if (st == IPCIO_INVALID) st = no_interface(base->address.text, &base->options);
     else if (st != 0) st = ipcio__fail_os(st, "%s: cannot listen", base->address.text);
     else st = port_fill_in(&base->address, &s->at);
