@@ -575,6 +575,15 @@ static PyObject *show(PyObject *conn, int side, void *bytes, size_t size)
     return view;
 }
 
+/* Raises an error that begins with the address, as the library's do. */
+static int refuse(PyObject *self, PyObject *class_, const char *why)
+{
+    PyObject *address = PyObject_GetAttrString(self, "address");
+    if (address) PyErr_Format(class_, "%U: %s", address, why);
+    Py_XDECREF(address);
+    return 0;
+}
+
 /* Ends the view of a side, whose memory is used anew, unless a part of it is still in use: then it stays as it is. */
 static int end_view(PyObject *self, int side)
 {
@@ -586,12 +595,11 @@ static int end_view(PyObject *self, int side)
         Py_XDECREF(PyObject_CallMethod(view, "release", NULL));
     Py_XDECREF(view);
     if (!*shown) return 1;
-    PyErr_Format(PyExc_BufferError,
-                 side == IPCIO_WANT_READ ? "%R: a part of the view of the message read last, such as a slice, is still in "
-                                           "use; release it, then repeat this call"
-                                         : "%R: a part of the view of the message, such as a slice, is still in use, so "
-                                           "nothing was sent; release it, then repeat this call", self);
-    return 0;
+    return refuse(self, PyExc_BufferError,
+                  side == IPCIO_WANT_READ ? "a part of the view of the message read last, such as a slice, is still in "
+                                            "use; release it, then repeat this call"
+                                          : "a part of the view of the message, such as a slice, is still in use, so "
+                                            "nothing was sent; release it, then repeat this call");
 }
 
 static int begin_call(PyObject *self, int side)
@@ -603,8 +611,7 @@ static int begin_call(PyObject *self, int side)
         object->busy |= side;
         return 1;
     }
-    PyErr_Format(error_class[CLASS_INVALID], "%R: another call in this direction is running", self);
-    return 0;
+    return refuse(self, error_class[CLASS_INVALID], "another call in this direction is running");
 }
 
 static void end_call(PyObject *self, int side)

@@ -718,7 +718,7 @@ def test_a_second_call_in_one_direction_is_refused_and_disturbs_nothing(run, add
     async def main():
         async with aio.listen(address) as server:
             accepting = await begin(server.accept())
-            with pytest.raises(ipcio.Invalid, match="another call"):
+            with pytest.raises(ipcio.Invalid, match=f"^{address}: another call"):
                 await server.accept()
             async with aio.connect(address, 10) as conn, await accepting as other:
                 reading = await begin(conn.read())

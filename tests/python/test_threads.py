@@ -62,7 +62,7 @@ def test_a_second_call_in_one_direction_is_refused_and_disturbs_nothing(pair, in
     conn, other = pair
     waiting = Waiting(in_thread, conn.read, lambda: conn.read(0))
     for call in (conn.read, conn.read_start, lambda: conn.call(b"x"), lambda: next(conn)):
-        with pytest.raises(ipcio.Invalid, match="another call"):
+        with pytest.raises(ipcio.Invalid, match=f"^{conn.address}: another call"):
             call()
     conn.write(b"while the other reads")
     assert other.read(10) == b"while the other reads"

@@ -134,7 +134,7 @@ class _Handle:
     async def _repeat(self, side: int, timeout: float | None, call: Callable[..., _Value | Want],
                       *arguments: object) -> _Value:
         if self._busy & side:
-            raise Invalid(f"{self!r}: another call in this direction is running")
+            raise Invalid(f"{self.address}: another call in this direction is running")
         if timeout is not None:
             timeout = _core.seconds(timeout)
         self._busy |= side
@@ -183,7 +183,7 @@ class _Handle:
         if self._hub is None or self._hub.loop.is_closed():
             self._hub = _hubs.get(loop) or _hubs.setdefault(loop, _Hub(loop, _core.new_set()))
         elif self._hub.loop is not loop:
-            raise Invalid(f"{self!r}: it belongs to another event loop")
+            raise Invalid(f"{self.address}: it belongs to another event loop")
         if not self._waiting[want]:
             self._enter(self._hub, want)
         self._waiting[want].append(future)
@@ -358,7 +358,7 @@ class Server(_Handle):
         """
         check(handler, on_error)
         if self._serving:
-            raise Invalid(f"{self!r}: it is being served already")
+            raise Invalid(f"{self.address}: it is being served already")
         self._serving = _Serving(self, handler, on_error or report)
         try:
             await self._serving.run()
