@@ -1046,6 +1046,7 @@ def test_a_handlers_error_closes_that_client_only(run, serve, wrong, reporting):
     run(serve(main, handler, on_error if reporting == "plain" else async_on_error, limit=1000))
     ((error, conn),) = errors
     assert error is wrong if isinstance(wrong, Exception) else isinstance(error, (TypeError, ipcio.TooBig))
+    assert not isinstance(error, TypeError) or f"answered a value of type {type(wrong).__name__}; " in str(error)
     assert isinstance(conn, aio.Connection)
     errors.clear()
 

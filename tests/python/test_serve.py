@@ -157,6 +157,24 @@ def test_what_is_no_answer_is_a_handlers_error(address, in_thread, wrong):
         server.stop()
         serving.result()
     assert [type(error) for error in errors] == [ipcio.TooBig if isinstance(wrong, bytes) else TypeError]
+    if not isinstance(wrong, bytes):
+        assert f"answered a value of type {type(wrong).__name__}; bytes or None are needed" in str(errors[0])
+
+
+async def answer_later():
+    pass
+
+
+@pytest.mark.parametrize("answer, remedy", [(lambda: "text", "encode it"), (answer_later, "needs ipcio.aio")])
+@pytest.mark.filterwarnings("ignore:coroutine")
+def test_an_answer_that_is_nearly_one(server, client, in_thread, answer, remedy):
+    errors = []
+    serving = in_thread(server.serve, lambda request, conn: answer(), lambda error, conn: errors.append(str(error)))
+    with pytest.raises(ipcio.Closed):
+        client().call(b"x", 10)
+    server.stop()
+    serving.result()
+    assert [error.endswith(remedy) for error in errors] == [True]
 
 
 def test_a_handlers_error_closes_that_client_only(server, client, in_thread):

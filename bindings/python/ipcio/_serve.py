@@ -49,6 +49,12 @@ def check(handler: Callable[..., object], on_error: Callable[..., object] | None
             raise TypeError(f"a function of ({arguments}) is needed, not '{type(function).__name__}'")
 
 
+def no_answer(answer: object) -> TypeError:
+    kind = type(answer).__name__
+    remedy = {"str": "; encode it", "coroutine": "; an async handler needs ipcio.aio"}.get(kind, "")
+    return TypeError(f"the handler answered a value of type {kind}; bytes or None are needed{remedy}")
+
+
 def report(error: Exception, conn: _Addressed) -> None:
     """Standard error may be closed, full or None, a pipe that nobody reads: the server goes on without it."""
     with suppress(Exception):
@@ -233,5 +239,9 @@ class _Loop:
             self.begun.discard(key)
 
     def write(self, conn: Connection, answer: Buffer) -> Generator[Want, None, None]:
-        with suppress(Closed):  # what it had sent before is answered to nobody, but not lost
+        try:
             yield from _until_ready(_core.try_write, conn, answer)
+        except Closed:
+            pass  # what it had sent before is answered to nobody, but not lost
+        except TypeError:
+            raise no_answer(answer) from None

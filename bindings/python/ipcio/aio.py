@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from . import _core, _query
 from ._core import WANT_READ, WANT_WRITE, Closed, Error, Interrupted, Invalid, NoMemory, Peer, System, TooBig, Want
-from ._serve import GRACE, RETRY, check, report
+from ._serve import GRACE, RETRY, check, no_answer, report
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -478,8 +478,12 @@ class _Serving:
                         self.tasks[task] = "writing"
                         if self.stopping:
                             self.hurry(task)
-                        with suppress(Closed):  # what it had sent before is answered to nobody, but not lost
+                        try:
                             await conn.write(answer)
+                        except Closed:
+                            pass  # what it had sent before is answered to nobody, but not lost
+                        except TypeError:
+                            raise no_answer(answer) from None
                 except Exception as error:
                     conn.close()
                     return await self.report(error, conn)
