@@ -1078,12 +1078,16 @@ static PyObject *evaluate(PyObject *module, PyObject *owner, const char *name, c
 static int make_errors(PyObject *module)
 {
     PyObject *base = make_class(module, "Error", PyExc_Exception, NULL, "unknown", "The base of ipcio's errors.");
-    /* For copies.  OSError's own forgets the number of an error that was made of a message alone. */
-    PyObject *reduce = !base ? NULL : evaluate(module, base, "__reduce__",
-        "lambda self: (type(self), OSError.__reduce__(self)[1], vars(self) | {'errno': self.errno}) if isinstance(self, OSError)"
-        " else (type(self), self.args, vars(self))");
+    PyObject *names = PyModule_GetDict(module);
+    PyObject *reduce = !base ? NULL : PyRun_String(
+        "def __reduce__(self):\n"
+        "    'For copies.  OSError\\'s own forgets the number of an error that was made of a message alone.'\n"
+        "    if not isinstance(self, OSError): return type(self), self.args, vars(self)\n"
+        "    return type(self), OSError.__reduce__(self)[1], vars(self) | {'errno': self.errno}\n",
+        Py_file_input, names, ((PyTypeObject *)base)->tp_dict);
     Py_XDECREF(reduce);
     if (!reduce) return -1;
+    PyType_Modified((PyTypeObject *)base);
 #define X(name, number, code, class_, other, meaning)                                                          \
     if (!(error_class[CLASS_##name] = make_class(module, class_, base, other, ipcio_code(number), meaning))) return -1;
     IPCIO_STATUS_MAP(X)

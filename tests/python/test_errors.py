@@ -3,6 +3,7 @@ import builtins
 import copy
 import errno
 import pickle
+import pydoc
 import re
 import resource
 from pathlib import Path
@@ -55,6 +56,11 @@ def test_an_error_can_be_copied(address, number, again):
     assert type(made) is type(error) and str(made) == str(error) and made.args == error.args
     assert getattr(made, "errno", None) == getattr(error, "errno", None) == number
     assert made.more == error.more
+
+
+def test_help_shows_a_method():
+    help_text = pydoc.plain(pydoc.render_doc(ipcio.Missing))
+    assert "__reduce__(self)\n" in help_text and "lambda" not in help_text
 
 
 def test_the_systems_number(address):

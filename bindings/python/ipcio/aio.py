@@ -81,7 +81,7 @@ def _look(kept: list[_Hub]) -> None:
     """Wakes those who wait for what is ready."""
     for hub in list(kept):
         while hub.waiting and not isinstance(key := hub.set.try_wait(), Want):
-            hub.waiting[key].wake(WANT_READ)
+            hub.waiting[key]._wake(WANT_READ)
 
 
 # Those of the loops that have handles, which keep them.
@@ -119,7 +119,7 @@ class _Handle:
         """Ends it; tasks that wait get Invalid."""
         for want, waiting in self._waiting.items():
             if waiting:
-                self.wake(want)
+                self._wake(want)
         self._hub = None
         self._closed = True
         self._handle.close()
@@ -194,7 +194,7 @@ class _Handle:
         else:
             assert isinstance(self._handle, _core.Connection)
             self._writer = self._handle.write_fileno()
-            hub.loop.add_writer(self._writer, self.wake, want)
+            hub.loop.add_writer(self._writer, self._wake, want)
 
     def _unwatch(self, want: int) -> None:
         if self._hub is None:
@@ -204,7 +204,7 @@ class _Handle:
         elif not self._hub.loop.is_closed():
             self._hub.loop.remove_writer(self._writer)
 
-    def wake(self, want: int) -> None:
+    def _wake(self, want: int) -> None:
         self._unwatch(want)
         for future in self._waiting[want]:
             _finish(future)
