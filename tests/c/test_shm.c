@@ -1363,7 +1363,7 @@ static void test_fork(void **state)
 
 /* ---------------------------------------------------------------------------------- what the system refuses */
 
-static struct rlimit lower(__rlimit_resource_t what, rlim_t to)
+static struct rlimit lower(unsigned what, rlim_t to)
 {
     struct rlimit before, now;
     CHECK(getrlimit(what, &before) == 0);
@@ -1453,7 +1453,7 @@ static void test_silent_clients_and_few_descriptors(void **state)
 static void test_no_memory_for_a_client(void **state)
 {
     static const struct {
-        __rlimit_resource_t what;
+        unsigned what;
         bool descriptors; /* `left` counts from the next; else bytes */
         rlim_t left;
         int status;

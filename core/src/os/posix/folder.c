@@ -8,6 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifndef STATX_NLINK /* musl before 1.2.5 */
+#include <linux/stat.h>
+#include <sys/syscall.h>
+#define statx(folder, name, flags, mask, to) syscall(SYS_statx, folder, name, flags, mask, to)
+#endif
+
 #include "os/posix/common.h"
 
 static int at(os_fd folder)

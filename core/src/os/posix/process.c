@@ -19,8 +19,10 @@ int os_error(void)
 const char *os_error_text(int error)
 {
     static _Thread_local char text[128];
-    char *p = strerror_r(error, text, sizeof text); /* GNU's: may answer a constant instead */
-    return p;
+    /* GNU's answers the text, which may be a constant instead; that of POSIX a number. */
+    return _Generic(strerror_r(error, text, sizeof text),
+                    char *: strerror_r(error, text, sizeof text),
+                    int: (strerror_r(error, text, sizeof text), text));
 }
 
 int os__status(void)
