@@ -12,6 +12,16 @@
 
 #include "os/posix/common.h"
 
+#ifndef SO_NETNS_COOKIE /* the C library's headers are musl's, or older than Linux 5.14 */
+#if defined(__hppa__)
+#define SO_NETNS_COOKIE 0x4045
+#elif defined(__sparc__)
+#define SO_NETNS_COOKIE 0x50
+#else
+#define SO_NETNS_COOKIE 71
+#endif
+#endif
+
 _Static_assert(sizeof(struct sockaddr_in6) <= sizeof((os_endpoint *)0)->bytes, "os_endpoint has no room");
 
 int os_resolve(const char *host, const char *port, os_endpoint *to, size_t *n)
@@ -62,13 +72,8 @@ int os_endpoint_own(os_fd fd, os_endpoint *e)
 uint64_t os_endpoint_network(os_fd fd)
 {
     uint64_t cookie = 0;
-#ifdef SO_NETNS_COOKIE
     socklen_t size = sizeof cookie;
-    if (getsockopt((int)fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) != 0) cookie = 0;
-#else
-    (void)fd;
-#endif
-    return cookie;
+    return getsockopt((int)fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size) == 0 ? cookie : 0;
 }
 
 int os_tcp_listen(os_endpoint *at, os_fd *fd)
