@@ -10,7 +10,7 @@ SERIES = VERSION.rpartition(".")[0]  # in which programs need not be compiled ag
 PROJECT = f"""
 cmake_minimum_required(VERSION 3.25)
 project(greeter LANGUAGES C)
-find_package(ipcio {SERIES} REQUIRED)
+%s
 add_executable(shared {ROOT}/examples/greeter.c)
 target_link_libraries(shared PRIVATE ipcio::ipcio)
 add_executable(static {ROOT}/examples/greeter.c)
@@ -56,13 +56,26 @@ def names(*command):
 
 def test_the_cmake_package(folder, prefix):
     (folder / "project").mkdir()
-    (folder / "project/CMakeLists.txt").write_text(PROJECT)
+    (folder / "project/CMakeLists.txt").write_text(PROJECT % f"find_package(ipcio {SERIES} REQUIRED)")
     run("cmake", "-G", "Ninja", "-S", folder / "project", "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
     run("cmake", "--build", folder / "build")
     assert f"libipcio.so.{SERIES}" in needed(folder / "build/shared")
     assert "libipcio" not in " ".join(needed(folder / "build/static"))
     assert talks(folder / "build/shared")
     assert talks(folder / "build/static")
+
+
+# With flags that make an archive of no use for another compiler.
+def test_the_source_as_a_part_of_a_project(folder, source):
+    (folder / "whole").mkdir()
+    (folder / "whole/CMakeLists.txt").write_text(PROJECT % f"add_subdirectory({source} ipcio)")
+    run("cmake", "-G", "Ninja", "-S", folder / "whole", "-B", folder / "whole/build", "-DIPCIO_LUA=OFF",
+        "-DIPCIO_PYTHON=OFF", "-DCMAKE_C_FLAGS=-O2 -flto=auto")
+    run("cmake", "--build", folder / "whole/build")
+    assert talks(folder / "whole/build/shared")
+    assert talks(folder / "whole/build/static")
+    archive = folder / "whole/build/ipcio/core/static/libipcio.a"
+    assert all(name.startswith("ipcio_") for name in names("-g", "--defined-only", archive))
 
 
 # By another compiler than the library's.
