@@ -34,7 +34,7 @@ static const char letter[] = {'c', 's'}, no_folder[] = "the folder was removed";
 /* What a side knows of its peer's life. */
 typedef struct {
     bool locked;     /* its lock was seen held: locks are shared */
-    int64_t looked;
+    int64_t looked, touched; /* when it was looked for; when the own file was touched, for the peer to see */
 } watch;
 
 typedef struct {
@@ -62,7 +62,6 @@ typedef struct {
     char name[FILE_NAME_SIZE]; /* of the connection's, when it was made */
     os_fd fd[FDS];
     file_record own;
-    _Atomic int64_t touched;
     _Atomic bool gone;      /* the peer is */
     _Atomic bool woken;
     _Atomic bool accepted;  /* the server has a file in the connection's folder */
@@ -278,12 +277,13 @@ static bool peer_lives(file_conn *c, bool *locked, int64_t now)
 static bool peer_gone(file_conn *c, watch *w)
 {
     if (atomic_load_explicit(&c->woken, memory_order_relaxed)) return true; /* by this side */
-    int64_t now = os_now(), before = atomic_load_explicit(&c->touched, memory_order_relaxed), owner, stamp;
+    int64_t now = os_now(), owner, stamp;
     if (c->bell || now - w->looked < PAUSE_MOST) return atomic_load_explicit(&c->gone, memory_order_acquire);
     w->looked = now;
-    if (c->own.lease && now - before >= c->own.lease * SECOND / LEASE_PARTS &&
-        atomic_compare_exchange_strong(&c->touched, &before, now))
+    if (c->own.lease && now - w->touched >= c->own.lease * SECOND / LEASE_PARTS) {
+        w->touched = now;
         (void)os_folder_touch(c->fd[FOLDER], life_name[c->me]);
+    }
     if (c->own.lease == 0 || os_folder_about(c->fd[FOLDER], life_name[c->me], &owner, &stamp) != 0) stamp = 0;
     if (!peer_lives(c, &w->locked, stamp)) atomic_store_explicit(&c->gone, true, memory_order_release);
     return atomic_load_explicit(&c->gone, memory_order_acquire);
@@ -604,7 +604,6 @@ static int take_side(file_conn *c)
     number_name(name, c->me, 0);
     int st = take_life(c->fd[FOLDER], c->me, &c->fd[LIFE]);
     if (st == 0) st = os_folder_put(c->fd[FOLDER], draft_name[c->me], name, &c->own, sizeof c->own, false);
-    atomic_store(&c->touched, os_now());
     h->look = c->bell ? LOOK : 0;
     if (st != 0 || c->bell) return st;
     for (int i = READ_TIMER; i <= WRITE_TIMER && st == 0; i++) st = os_timer_new(&c->fd[i]);

@@ -21,11 +21,11 @@ static bool read_text(const char *path, char *text, size_t size)
 static int64_t stand_in(void)
 {
     enum { USUAL = 65534 };
-    static _Atomic int64_t known = -1;
-    int64_t number = atomic_load_explicit(&known, memory_order_relaxed);
+    static _Atomic int known = -1;
+    int number = atomic_load_explicit(&known, memory_order_relaxed);
     char text[32];
     if (number >= 0) return number;
-    number = read_text("/proc/sys/kernel/overflowuid", text, sizeof text) ? atol(text) : USUAL;
+    number = read_text("/proc/sys/kernel/overflowuid", text, sizeof text) ? atoi(text) : USUAL;
     atomic_store_explicit(&known, number, memory_order_relaxed);
     return number;
 }
