@@ -144,7 +144,7 @@ int handle_enter_slowly(handle *h, int side, bool taken)
         if (stays(h, side))
             return ipcio__fail(IPCIO_INVALID, "%s: another thread is %s this %s", h->text,
                                side == IPCIO_WANT_READ ? "reading from" : "writing to", h->kind->noun);
-        if (!(atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED)) return 0;
+        if (!(atomic_load_explicit(&h->gate, memory_order_seq_cst) & GATE_CLOSED)) return 0; /* as handle_enter */
         taken = false;
     }
     if (!taken) handle_leave(h, side);
@@ -160,7 +160,7 @@ void handle_sleep(handle *h, int side)
 void handle_woke(handle *h)
 {
     atomic_fetch_sub_explicit(&h->sleepers, 1, memory_order_seq_cst);
-    if (atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED) handle_left(h);
+    if (atomic_load_explicit(&h->gate, memory_order_seq_cst) & GATE_CLOSED) handle_left(h); /* as handle_enter */
 }
 
 void handle_hold(handle *h)

@@ -103,8 +103,9 @@ bool handle_torn(const handle *h);
 int handle_enter_slowly(handle *h, int side, bool taken) IPCIO_RARE;
 static inline int handle_enter(handle *h, int side)
 {
+    /* Sequentially consistent both, as is closing: else the one could miss the other's. */
     bool taken = atomic_exchange_explicit(&h->inside[side], true, memory_order_seq_cst);
-    if (!taken && !(atomic_load_explicit(&h->gate, memory_order_acquire) & GATE_CLOSED)) return 0;
+    if (!taken && !(atomic_load_explicit(&h->gate, memory_order_seq_cst) & GATE_CLOSED)) return 0;
     return handle_enter_slowly(h, side, taken);
 }
 
