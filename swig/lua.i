@@ -11,8 +11,13 @@
 %{
 #include <fcntl.h>
 #include <limits.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
+
+#if LUA_MAXINTEGER < PTRDIFF_MAX
+#error "Lua's integers hold no length or address of this machine: it was built with LUA_32BITS"
+#endif
 
 /* Every typemap below checks its own argument. */
 #undef SWIG_check_num_args
