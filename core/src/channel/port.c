@@ -7,7 +7,7 @@
 
 enum { PATH_SIZE = ADDRESS_PATH_MAX + 1, ENDPOINT_TEXT = 100 };
 
-static const char magic[8] = "ipcio t1";
+static const char magic[8] = {'i', 'p', 'c', 'i', 'o', ' ', 't', '1'};
 
 /* Takes a name apart, in which `port` comes to point to its end. */
 static int split(const address *a, char host[ADDRESS_NAME_MAX + 1], const char **port)

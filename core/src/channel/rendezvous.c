@@ -7,7 +7,7 @@
 
 #define LOCK ".lock"
 enum { PATH_SIZE = RENDEZVOUS_PATH };
-static const char magic[8] = "ipcio p2";
+static const char magic[8] = {'i', 'p', 'c', 'i', 'o', ' ', 'p', '2'};
 
 static rendezvous_server *server_of(ipcio_server *s)
 {

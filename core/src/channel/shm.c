@@ -46,7 +46,7 @@ enum {
 enum { SLEEPS = 1, WAITS = 2, CLOSED = 4, AWAKE = 8, DOZES = 16, STALLS = 32 };
 enum { CLIENT, SERVER };
 
-static const char magic[8] = "ipcio s1";
+static const char magic[8] = {'i', 'p', 'c', 'i', 'o', ' ', 's', '1'};
 static const char rubbish[] = "the peer has written rubbish into the ring";
 
 /* At the front of the memory.  Each word has its own cache lines. */

@@ -24,7 +24,7 @@ static int at(os_fd folder)
 int os_folder_make(os_fd parent, const char *name)
 {
     if (mkdirat(at(parent), name, S_IRWXU) != 0) return os__status();
-    (void)fchmodat(at(parent), name, S_IRWXU, 0); /* whatever the process masks */
+    if (fchmodat(at(parent), name, S_IRWXU, 0) != 0) errno = 0; /* whatever the process masks; not every file system can */
     return 0;
 }
 
