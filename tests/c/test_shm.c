@@ -11,6 +11,11 @@
 
 #include "channel/ring.h"
 
+#ifdef SYS_futex_time64 /* what the library calls on 32 bits */
+#undef SYS_futex
+#define SYS_futex SYS_futex_time64
+#endif
+
 static const char *fresh_shm(void) { return text_of("shm://%s", fresh_name()); }
 
 /* ------------------------------------------------------------------------------------- a client by hand */
@@ -35,7 +40,7 @@ struct memory {
 struct made {
     const char *magic;
     uint32_t small, large, limit;
-    long size_more; /* than the right size */
+    off_t size_more; /* than the right size */
     int seals;
     const char *greeting; /* the first bytes on the socket */
 };
@@ -82,16 +87,16 @@ static void raw_hand(int fd, const char *bytes, size_t size, const int *files, i
     CHECK(sendmsg(fd, &message, MSG_NOSIGNAL) == (ssize_t)size);
 }
 
-static size_t right_size(const struct made *made) { return PAGE + 2 * (size_t)made->small + 2 * (size_t)made->large; }
+static off_t right_size(const struct made *made) { return PAGE + 2 * (off_t)made->small + 2 * (off_t)made->large; }
 
 static void make_memory(struct raw *raw, const struct made *made)
 {
     raw->memfd = memfd_create("raw", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     raw->size = PAGE + 2 * SMALL; /* is enough for the tests here; the memory may be less */
-    CHECK(raw->memfd >= 0 && ftruncate(raw->memfd, (off_t)right_size(made) + made->size_more) == 0);
+    CHECK(raw->memfd >= 0 && ftruncate(raw->memfd, right_size(made) + made->size_more) == 0);
     raw->memory = mmap(NULL, raw->size, PROT_READ | PROT_WRITE, MAP_SHARED, raw->memfd, 0);
     CHECK(raw->memory != MAP_FAILED);
-    if (right_size(made) + (size_t)made->size_more > 0) {
+    if (right_size(made) + made->size_more > 0) {
         memcpy(raw->memory->magic, made->magic, sizeof raw->memory->magic);
         raw->memory->small = made->small;
         raw->memory->large = made->large;
@@ -281,7 +286,7 @@ static void test_wrong_memory(void **state)
         WRONG(.size_more = -2 * LARGE - 2 * SMALL),
         WRONG(.size_more = -2 * LARGE - 2 * SMALL - 1),
         WRONG(.size_more = -2 * LARGE - 2 * SMALL - PAGE), /* no byte */
-        WRONG(.size_more = 1l << 40),
+        WRONG(.size_more = (off_t)1 << 40),
     };
 #pragma GCC diagnostic pop
 #undef WRONG
