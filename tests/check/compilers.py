@@ -1,7 +1,8 @@
 """The C code is clean for other compilers than the one that builds it.
 
 usage: compilers.py clang BUILD [ROOT]   all C of the project, with the flags of that build
-       compilers.py mingw [ROOT]         what stands above os.h, for Windows"""
+       compilers.py mingw [ROOT]         what stands above os.h, for Windows
+       compilers.py musl [ROOT]          the core and its tests, for another C library"""
 import json
 import os
 import shlex
@@ -34,11 +35,21 @@ def mingw(root=ROOT):
                    "-x", "c", f"-I{core / 'include'}", f"-I{core / 'src'}", str(source)]
 
 
+def musl(root=ROOT):
+    root = Path(root)
+    # The system's own headers are no C library's, but musl-gcc leaves them out.
+    system = "-idirafter/usr/include", f"-idirafter/usr/include/{os.uname().machine}-linux-gnu"
+    for source in sorted([*(root / "core/src").rglob("*.c"), *(root / "tests/c").glob("*.c")]):
+        # CMSG_NXTHDR of musl compares numbers of both kinds.
+        yield ["musl-gcc", "-std=c11", "-D_FILE_OFFSET_BITS=64", "-Wall", "-Wextra", "-Wno-sign-compare", "-Werror",
+               "-fsyntax-only", f"-I{root / 'core/include'}", f"-I{root / 'core/src'}", *system, str(source)]
+
+
 def run(command):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-commands = list({"clang": clang, "mingw": mingw}[sys.argv[1]](*sys.argv[2:]))
+commands = list({"clang": clang, "mingw": mingw, "musl": musl}[sys.argv[1]](*sys.argv[2:]))
 with ThreadPoolExecutor(os.cpu_count()) as pool:
     results = list(pool.map(run, commands))
 for result in results:
