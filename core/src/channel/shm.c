@@ -276,6 +276,7 @@ static IPCIO_RARE bool wake_reader(shm_conn *c)
 static IPCIO_RARE int tell_sleeper(shm_conn *c, uint32_t state)
 {
     if (!(state & CLOSED) && wake_reader(c)) return 0;
+    atomic_thread_fence(memory_order_acquire); /* what it wrote before it closed is seen */
     bool unread = ring_published(&c->in.ring, atomic_load_explicit(&c->ours, memory_order_acquire)) > 0;
     return unread ? 0 : closed(c);
 }
