@@ -56,7 +56,7 @@ typedef struct {
 struct handle {
     const handle_kind *kind;
     _Atomic unsigned gate;
-    _Atomic bool inside[3]; /* a call is; by side */
+    _Atomic unsigned inside[3]; /* a call is; by side.  A word, as RISC-V exchanges no byte without libatomic */
     _Atomic unsigned sleepers; /* threads in ipcio_wait that sleep on a descriptor, outside of the sides */
     const char *text;     /* the address, for messages */
     handle *next, *before; /* all handles of the process, for the fork handler */

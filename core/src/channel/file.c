@@ -63,7 +63,7 @@ typedef struct {
     os_fd fd[FDS];
     file_record own;
     _Atomic bool gone;      /* the peer is */
-    _Atomic bool woken;
+    _Atomic unsigned woken;
     _Atomic bool accepted;  /* the server has a file in the connection's folder */
     file_server *server;    /* of a client that has not introduced itself, */
     size_t introduced;      /* of whose name so many bytes came */

@@ -128,7 +128,7 @@ struct ipcio_server {
     os_fd watch;         /* shows when the listener may be out of reach; OS_NONE: nothing does */
     os_fd epoll;         /* the listener, the watch and the bell: what accept waits for */
     os_fd bell;          /* rung by closing and by stopping */
-    _Atomic bool stop;   /* ipcio_server_stop was called */
+    _Atomic unsigned stop; /* ipcio_server_stop was called */
     /* inside the reading side: */
     ipcio_conn *spare;   /* made for the next client */
     ipcio_conn *strangers; /* clients that have not introduced themselves yet, by `next` */
