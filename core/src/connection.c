@@ -638,8 +638,9 @@ static int admit(ipcio_conn *c, const void **data, size_t *size, uint32_t call, 
 {
     int st = 0;
     if (c->out.state == WRITE_PIECES)
-        return ipcio__fail(IPCIO_INVALID, "%s: a message is being written in %s; end that first", c->base.text,
-                           c->out.room ? "place" : "pieces");
+        return ipcio__fail(IPCIO_INVALID, c->out.room ? "%s: a message is being written in place: end it, or ask for room again"
+                                                      : "%s: a message is being written in pieces; end that first",
+                           c->base.text);
     if (text_converts(&c->options) && (st = convert(c, data, size)) != 0) return st;
     if (c->out.state == WRITE_IDLE) {
         if ((st = check_size(c, *size, file != OS_NONE)) != 0) return st;
