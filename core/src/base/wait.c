@@ -16,7 +16,7 @@
 enum { SPIN_MOST = 50000, SLEEP_SHORT = 100000 }; /* ns */
 enum { LOOKS = 16 };                              /* between two of the clock */
 enum { REST_MOST = 256 };                         /* sleeps */
-enum { BESIDE = 10000000, DOZE_MOST = 5000000 }; /* ns */
+enum { BESIDE = 10000000, DOZE_MOST = 40000000 }; /* ns */
 
 static int processors(void)
 {
