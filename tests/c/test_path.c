@@ -52,6 +52,28 @@ static void test_socket_at_a_path(void **state)
     assert_int_equal(count_entries(directory), 1); /* nothing is left but $IPCIO_DIR */
 }
 
+/* Two ways that meet at one path: neither side waits for the other in vain. */
+static void test_another_way_at_a_path(void **state)
+{
+    static const char *const ways[] = {"pipe", "shm"};
+    (void)state;
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        const char *path = fresh_path();
+        ipcio_server *server;
+        ipcio_conn *client, *peer;
+        const void *data;
+        size_t size;
+        OK(ipcio_listen(text_of("%s://%s", ways[i], path), NULL, &server));
+        OK(ipcio_connect(text_of("%s://%s", ways[1 - i], path), NULL, LONG_MS, &client));
+        OK(ipcio_accept(server, LONG_MS, &peer));
+        FAILS(PROTOCOL, ipcio_read(peer, LONG_MS, &data, &size));
+        FAILS(CLOSED, ipcio_call(client, "hello", 5, LONG_MS, &data, &size));
+        ipcio_conn_free(client);
+        ipcio_conn_free(peer);
+        ipcio_server_free(server);
+    }
+}
+
 static void test_the_folder_is_missing(void **state)
 {
     const char *folder = fresh_path(), *address = at_path(text_of("%s/socket", folder));
@@ -469,7 +491,8 @@ int main(int argc, char **argv)
                                         {"guest", guest_role},       {"masks", masks_role},
                                         {NULL, NULL}};
     const struct CMUnitTest tests[] = {
-        TEST(test_socket_at_a_path),       TEST(test_long_path),
+        TEST(test_socket_at_a_path),       TEST(test_another_way_at_a_path),
+        TEST(test_long_path),
         TEST(test_the_folder_is_missing),  TEST(test_long_file_name),
         TEST(test_long_ipcio_dir),         TEST(test_untrusted_ipcio_dir),
         TEST(test_foreign_files_stay),     TEST(test_foreign_lock_file_stays),

@@ -48,10 +48,12 @@ static uint32_t get32(const uint8_t *from)
 static int take_hello(stream *s)
 {
     static const char strange[] = "the peer does not speak ipcio";
-    int st = stream_fill(s, STREAM_HEADER);
+    int st = stream_fill(s, 4); /* others may send less than a header, and wait */
+    if (st == 0 && get32(stream_front(s)) != HELLO_SIZE) return stream_broken(s, strange);
+    if (st == 0) st = stream_fill(s, STREAM_HEADER);
     if (st != 0) return st;
     const uint8_t *h = stream_front(s);
-    if (get32(h) != HELLO_SIZE || h[12] != FRAME_HELLO || h[14] != 'i' || h[15] != 'p') return stream_broken(s, strange);
+    if (h[12] != FRAME_HELLO || h[14] != 'i' || h[15] != 'p') return stream_broken(s, strange);
     if ((st = stream_fill(s, STREAM_HELLO)) != 0) return st;
     const uint8_t *hello = stream_front(s) + STREAM_HEADER;
     if (memcmp(hello, "ipcio", 6) != 0) return stream_broken(s, strange);
@@ -375,7 +377,8 @@ static int hello(stream *s)
  * message to be started, so that no second one comes. */
 static size_t exactly(const stream *s, size_t need)
 {
-    bool free = s->in.greeted && s->in.coming == OS_NONE;
+    if (!s->in.greeted) return STREAM_HELLO - buffer_size(&s->in.ahead);
+    bool free = s->in.coming == OS_NONE;
     if (free && (!s->in.inside || s->in.over || s->in.m.length <= STREAM_FRAME_MAX)) return SIZE_MAX;
     size_t left = need - buffer_size(&s->in.ahead);
     return s->in.left > left ? s->in.left : left; /* the payload that is asked for */
