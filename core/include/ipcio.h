@@ -271,10 +271,9 @@ IPCIO_API int ipcio_connect(const char *address, const char *options, int timeou
  *                memory, is never NULL, and is valid until the next reading call.
  * What the peer sent before it closed, or died, is delivered first.
  * Errors: TIMEOUT; CLOSED the peer is gone; TOOBIG a message over this side's limit came and was dropped,
- * the connection goes on; PROTOCOL the peer broke the rules, the connection is closed; DENIED over tcp in `line` and
- * `raw`: the client had gone before the system told whose it was; INVALID closed on this side, or another thread is
- * reading, or a message is being read in pieces; FORKED; NOMEMORY and SYSTEM: the message is not lost, the call can be
- * repeated. */
+ * the connection goes on; PROTOCOL the peer broke the rules, the connection is closed; INVALID closed on
+ * this side, or another thread is reading, or a message is being read in pieces; FORKED; NOMEMORY and SYSTEM: the message
+ * is not lost, the call can be repeated. */
 IPCIO_API int ipcio_read(ipcio_conn *conn, int timeout, const void **data, size_t *size);
 
 /* Sends one message.  If the connection's last message read was a call, this is its answer.

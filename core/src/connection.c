@@ -38,7 +38,8 @@ static void close_fileno(ipcio_conn *c)
 /* Whether a reading call would get further with what was read ahead. */
 static bool is_ready(ipcio_conn *c)
 {
-    return (c->in.state == READ_PIECES && buffer_size(&c->in.text) > 0) || c->transport->ready(c);
+    bool has_end = c->in.state == READ_PIECES && !c->in.end_asked && (c->in.rest == 0 || text_converts(&c->options));
+    return has_end || c->transport->ready(c);
 }
 
 static IPCIO_SLOW void tell_read_ahead(ipcio_conn *c)
@@ -148,6 +149,7 @@ static void forget_call(ipcio_conn *c)
         spoil(c, "a call was given up, and this framing cannot tell its late answer from the next, so the connection was closed");
     } else if (c->calling == CALL_READING) {
         atomic_store_explicit(&c->given_up, c->out.calls, memory_order_relaxed);
+        c->in.given_up = c->out.calls;
         if (c->in.state == READ_WHOLE && c->in.m.answer) end_message(c); /* it has begun to come: no later call's */
     }
     c->calling = CALL_IDLE;
@@ -375,6 +377,15 @@ static inline void was_read(ipcio_conn *c)
     const message *m = &c->in.m;
     if (m->answer) atomic_store_explicit(&c->given_up, m->call, memory_order_relaxed); /* follows, so that it wraps */
     atomic_store_explicit(&c->answering, m->answer ? 0 : m->call, memory_order_relaxed);
+}
+
+/* Of what was read in pieces: its writer has given it up. */
+static IPCIO_RARE void was_not_read(ipcio_conn *c)
+{
+    uint32_t call = c->in.m.call, answering = c->in.m.answer ? 0 : call;
+    if (c->in.m.answer)
+        (void)atomic_compare_exchange_strong_explicit(&c->given_up, &call, c->in.given_up, memory_order_relaxed, memory_order_relaxed);
+    (void)atomic_compare_exchange_strong_explicit(&c->answering, &answering, c->in.answering, memory_order_relaxed, memory_order_relaxed);
 }
 
 static int start(ipcio_conn *c)
@@ -762,8 +773,26 @@ static int take_text(buffer *b, const piece *p)
 static int start_text(ipcio_conn *c, size_t *size)
 {
     const void *data;
-    int st = read_message(c, &data, size, IPCIO_TRY);
-    if (st == 0) c->in.state = READ_PIECES;
+    return read_message(c, &data, size, IPCIO_TRY);
+}
+
+static int start_pieces(ipcio_conn *c, size_t *size)
+{
+    int st = start(c);
+    if (st != 0) return st;
+    c->in.given_up = atomic_load_explicit(&c->given_up, memory_order_relaxed);
+    c->in.answering = atomic_load_explicit(&c->answering, memory_order_relaxed);
+    was_read(c);
+    *size = (size_t)c->in.m.length;
+    return 0;
+}
+
+static int read_next(ipcio_conn *c, const piece *p)
+{
+    if (c->in.rest == 0) c->in.end_asked = true;
+    int st = text_converts(&c->options) ? take_text(&c->in.text, p) : c->transport->take(c, p->to, (size_t)p->n, p->got);
+    if (st == 0) c->in.rest -= *p->got;
+    if (st == IPCIO_ABORTED) was_not_read(c);
     return st;
 }
 
@@ -778,15 +807,14 @@ static inline int read_piece(ipcio_conn *c, const piece *p)
                                open ? "%s: a message is being read already; end that first"
                                     : "%s: a read has begun to take the message; read it whole",
                                c->base.text);
-        if (converts) return start_text(c, p->got);
-        if ((st = start(c)) != 0) return st;
-        was_read(c);
+        if ((st = converts ? start_text(c, p->got) : start_pieces(c, p->got)) != 0) return st;
         c->in.state = READ_PIECES;
-        *p->got = (size_t)c->in.m.length;
+        c->in.rest = *p->got;
+        c->in.end_asked = false;
         return 0;
     case READ_BUFFER:
-        if (open) return converts ? take_text(&c->in.text, p) : c->transport->take(c, p->to, (size_t)p->n, p->got);
-        break;
+        if (!open) break;
+        return read_next(c, p);
     default:
         if (!open) break;
         end_message(c);

@@ -48,8 +48,10 @@ static void abandon(handle *h)
 
 static const char *give_up(handle *h, int want)
 {
-    (void)h, (void)want;
-    return "no client";
+    (void)want;
+    return atomic_load_explicit(&server_of(h)->doubted, memory_order_relaxed)
+               ? "no client but such as had gone before the system told whose they were (access=all admits them)"
+               : "no client";
 }
 
 static const handle_kind server_kind = {.noun = "server", .wake = wake, .release = release, .abandon = abandon, .give_up = give_up};
@@ -163,7 +165,8 @@ static int hand_out(ipcio_server *s, ipcio_conn *c, ipcio_conn **conn)
     bool known = *stranger == c;
     int st = c->transport->greeted(c);
     /* Want of memory or descriptors may pass.  Who has gone, or breaks the rules, is handed out, and reading tells it. */
-    bool later = st > 0 || st == IPCIO_NOMEMORY || st == IPCIO_FULL, out = !later && st != IPCIO_DENIED;
+    bool later = st > 0 || st == IPCIO_NOMEMORY || st == IPCIO_FULL, denied = st == IPCIO_DENIED || st == IPCIO_MISSING;
+    if (st == IPCIO_MISSING) atomic_store_explicit(&s->doubted, true, memory_order_relaxed);
     if (st == IPCIO_FULL) st = IPCIO_SYSTEM;
     if (later && st < 0) {
         s->faulty = true;
@@ -183,13 +186,13 @@ static int hand_out(ipcio_server *s, ipcio_conn *c, ipcio_conn **conn)
         os_set_drop(s->epoll, c->base.side[IPCIO_WANT_READ].fd);
         *stranger = c->next;
     }
-    if (out && (st = connection_accepted(c, s->address.text)) == 0) {
+    if (!later && !denied && (st = connection_accepted(c, s->address.text)) == 0) {
         *conn = c;
         return 0;
     }
     c->transport->close(c);
     connection_delete(c);
-    return st == IPCIO_DENIED ? IPCIO_WANT_READ : st; /* who may not come in is no affair of the script's */
+    return denied ? IPCIO_WANT_READ : st; /* who may not come in is no affair of the script's */
 }
 
 /* It was stopped or closed: no client is taken in and no request begun any more. */

@@ -72,7 +72,8 @@ local function converse(loop, task, conn)
       end
       task.begun = false
     elseif code == "toobig" then
-      loop.on_error(message, conn) -- it was dropped, and the client goes on
+      task.wrong = message -- it was dropped, and the client goes on
+      pause(task)
     elseif code == "closed" or code == "invalid" then
       return -- the client has closed, or the handler has closed it
     else
@@ -138,6 +139,11 @@ function Loop:step(task)
   elseif not task.want then
     self.yielded[#self.yielded + 1] = task
     self:come_round()
+  end
+  if task.wrong then
+    local wrong = task.wrong
+    task.wrong = nil
+    self.on_error(wrong, task.conn)
   end
   self:heed()
 end

@@ -428,6 +428,45 @@ static void test_answer_given_up_and_repeated(void **state)
     }
 }
 
+/* What was begun to be read in pieces, and is given up, was not read: neither the call nor the answer. */
+static void test_given_up_while_read_in_pieces(void **state)
+{
+    static const char *const ways[] = {"pipe", "shm"};
+    struct pair pair;
+    const void *data;
+    char piece[8];
+    size_t size, got;
+    (void)state;
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        open_pair_at(&pair, fresh_of(ways[i]), NULL, NULL);
+        assert_int_equal(ipcio_call(pair.client, "one", 3, IPCIO_TRY, &data, &size), IPCIO_WANT_READ);
+        READS(pair.peer, "one");
+        OK(ipcio_write_start(pair.peer, 8, LONG_MS));
+        OK(ipcio_write_buffer(pair.peer, "half", 4, LONG_MS));
+        OK(ipcio_read_start(pair.client, LONG_MS, &size));
+        OK(ipcio_read_buffer(pair.client, piece, 4, LONG_MS, &got));
+        FAILS(INVALID, ipcio_write_end(pair.peer, LONG_MS));
+        while ((got = 0, ipcio_read_buffer(pair.client, piece, 4, LONG_MS, &got)) == 0) continue; /* zeros may come */
+        FAILS(ABORTED, ipcio_read_buffer(pair.client, piece, 4, LONG_MS, &got));
+        OK(ipcio_read_end(pair.client, LONG_MS));
+        WRITES(pair.peer, "answer");
+        OK(ipcio_call(pair.client, "one", 3, LONG_MS, &data, &size));
+        assert_int_equal(size, 6);
+
+        assert_int_equal(ipcio_call(pair.client, big, sizeof big, IPCIO_TRY, &data, &size), IPCIO_WANT_WRITE);
+        OK(ipcio_read_start(pair.peer, LONG_MS, &size));
+        FAILS(TIMEOUT, ipcio_give_up(pair.client, IPCIO_WANT_WRITE, IPCIO_TIMEOUT, 1));
+        while (ipcio_read_buffer(pair.peer, big, sizeof big, 0, &got) == 0) continue;
+        (void)ipcio_call(pair.client, "two", 3, IPCIO_TRY, &data, &size); /* pushes the end of the first out */
+        while (ipcio_read_buffer(pair.peer, big, sizeof big, LONG_MS, &got) == 0) continue;
+        FAILS(TIMEOUT, ipcio_give_up(pair.client, IPCIO_WANT_READ, IPCIO_TIMEOUT, 1));
+        OK(ipcio_read_end(pair.peer, LONG_MS));
+        WRITES(pair.peer, "news"); /* answers nothing */
+        READS(pair.client, "news");
+        free_pair(&pair);
+    }
+}
+
 /* An empty message waits for room like others, also where it is not empty on its way. */
 static void test_empty_message_that_waits(void **state)
 {
@@ -747,6 +786,7 @@ int main(int argc, char **argv)
         TEST(test_late_answer_that_had_begun),
         TEST(test_answer_while_the_next_call_comes),
         TEST(test_answer_given_up_and_repeated),
+        TEST(test_given_up_while_read_in_pieces),
         TEST(test_empty_message_that_waits),
         TEST(test_not_connected_yet),
         TEST(test_call_step_by_step),

@@ -145,6 +145,7 @@ static void refuses_folder(const char *folder, const char *code, const char *why
 {
     setenv("IPCIO_DIR", folder, 1);
     finish(start("refused", fresh(), code, why, NULL));
+    if (*folder != '/') finish(start("refused", "tcp://127.0.0.1:0", code, why, NULL));
 }
 
 static void test_untrusted_ipcio_dir(void **state)

@@ -368,7 +368,7 @@ static void test_options(void **state)
 {
     ipcio_server *server;
     (void)state;
-    static const char *const bad[] = {"framing=lines", "framing=", "text=latin1", "nul=2"};
+    static const char *const bad[] = {"framing=lines", "framing=", "text=latin1", "nul=2", "framing=raw&text=utf-16le&limit=3"};
     static const char *const bad_of_tcp[] = {"keepalive=-1", "access=group"};
     for (size_t i = 0; i < COUNT(bad); i++) FAILS(INVALID, ipcio_listen(fresh(), bad[i], &server));
     for (size_t i = 0; i < COUNT(bad_of_tcp); i++) FAILS(INVALID, ipcio_listen("tcp://0", bad_of_tcp[i], &server));

@@ -27,10 +27,14 @@ struct side {
     bool asked;         /* the last one is out */
 
     struct message *reading; /* in pieces, */
-    size_t got;              /* so many bytes of it */
+    size_t got;              /* so many bytes of it; */
+    bool ended;              /* and its end */
     bool begun;              /* a read has begun to take a message */
     unsigned answering;      /* the call that was the last message read; 0: none */
     unsigned given_up;       /* answers up to that are dropped */
+    struct {
+        unsigned answering, given_up;
+    } before;                /* what is read in pieces: it may be given up */
 };
 
 static struct side sides[2];
@@ -287,31 +291,41 @@ static void start_reading(struct side *s)
     for (struct message *other = s->in + s->first; other < s->in + s->end && other != m; other++)
         if (other->state == GIVEN_UP && other->size == size) m = other;
     CHECK(m && m->size == size);
+    s->before.answering = s->answering;
+    s->before.given_up = s->given_up;
     was_read(s, m);
     s->reading = m;
     s->got = 0;
+    s->ended = false;
 }
 
 static void read_piece(struct side *s)
 {
     const struct message *m = s->reading;
     size_t most = 1 + below(below(2) ? 50 : 100000), got;
-    if (below(30) == 0 || (m->state == SENT && s->got == m->size)) {
+    if (below(30) == 0 || (m->state == SENT && s->got == m->size && s->ended)) {
         OK(ipcio_read_end(s->conn, 0));
         s->reading = NULL;
         read_in_pieces += s->got == m->size;
         return;
     }
-    if (m->state == SENT) CHECK(readable(s->conn, LONG_MS));
+    if (m->state == SENT || (m->state == GIVEN_UP && strcmp(transport, "shm") == 0)) CHECK(readable(s->conn, LONG_MS));
     int st = ipcio_read_buffer(s->conn, taken, most, m->state == SENT ? LONG_MS : 0, &got);
     if (st == IPCIO_ABORTED || (st == IPCIO_TIMEOUT && m->state != SENT)) {
         CHECK(st == IPCIO_TIMEOUT || m->state == GIVEN_UP);
+        if (st == IPCIO_TIMEOUT) return;
+        const unsigned call = m->kind == CALL ? m->call : 0;
+        if (s->answering == call) s->answering = s->before.answering;
+        if (m->kind == ANSWER && s->given_up == m->call) s->given_up = s->before.given_up;
+        OK(ipcio_read_end(s->conn, 0));
+        s->reading = NULL;
         return;
     }
     OK(st);
     CHECK(got <= most && got <= m->size - s->got && (got > 0 || s->got == m->size));
     CHECK(m->state == GIVEN_UP || is_filled(taken, got, m->number + s->got)); /* else zeros may have come */
     s->got += got;
+    s->ended = got == 0;
 }
 
 static void wait_for_due(const struct side *s)

@@ -407,6 +407,18 @@ describe("serve with clients that have written before", function()
     strange:close()
   end)
 
+  it("ends with the first error of on_error, which is called once for each", function()
+    local server <close> = assert(ipcio.listen("tcp://127.0.0.1:0?framing=line&limit=10"))
+    local client = assert(socket.connect("127.0.0.1", server:address():match("%d+$")))
+    assert(client:send("this is too long\nlast\n"))
+    local count = 0
+    assert.has_error(function()
+      server:serve(function() server:stop() end, {on_error = function() count = count + 1; error("no", 0) end})
+    end, "no")
+    assert.equal(1, count)
+    client:close()
+  end)
+
   it("drops what is over its limit, tells, and goes on with the client", function()
     local server <close> = assert(ipcio.listen("tcp://127.0.0.1:0?framing=line&limit=10"))
     local client = assert(socket.connect("127.0.0.1", server:address():match("%d+$"))) -- which knows of no limit

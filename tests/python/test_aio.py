@@ -1083,6 +1083,29 @@ def test_what_a_client_does_wrong_is_told(run, capfd):
     run(main())
 
 
+@pytest.mark.parametrize("way", ["close", "stop"])
+def test_a_server_that_ends_in_on_error_begins_no_other_request(run, way):
+    async def main():
+        heard, told = [], []
+
+        async def on_error(error, conn):
+            getattr(server, way)()
+            told.append("begun")
+            await asyncio.sleep(0)
+            told.append("ended")
+
+        async with aio.listen("tcp://127.0.0.1:0", framing="line", limit=10) as server:
+            serving = asyncio.ensure_future(server.serve(lambda request, conn: heard.append(request), on_error))
+            _, client = await asyncio.open_connection("127.0.0.1", int(server.address.rpartition(":")[2]))
+            client.write(b"one\nthis is too long\nlast\n")
+            await serving
+            client.close()
+        assert heard == [b"one"]
+        assert told == ["begun", "ended"][:2 if way == "stop" else 1]
+
+    run(main())
+
+
 def test_without_a_standard_error_serve_goes_on(run, serve, no_stderr, monkeypatch, capfd):
     monkeypatch.setattr(sys, "stderr", no_stderr)
 

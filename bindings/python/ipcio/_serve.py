@@ -56,7 +56,7 @@ def no_answer(answer: object) -> TypeError:
 
 
 def report(error: Exception, conn: _Addressed) -> None:
-    """Standard error may be closed, full or None, a pipe that nobody reads: the server goes on without it."""
+    """Standard error may be closed, full or None, a pipe whose reader has gone: the server goes on without it."""
     with suppress(Exception):
         if error.__traceback__ is None:  # no handler's, but what a client has done
             sys.stderr.write(f"{error}\n")

@@ -456,11 +456,12 @@ class _Serving:
         task = asyncio.current_task()
         assert task
         async with conn:
-            while not self.stopping:
+            while not self.stopping and not self.ended.done():
                 try:
                     request = await conn.read()
                 except TooBig as error:  # it was dropped, and the client goes on
                     await self.report(error.with_traceback(None), conn)
+                    self.tasks[task] = "reading"
                     continue
                 except (Closed, Invalid):  # the client has closed, or the handler has closed it
                     return
@@ -490,6 +491,9 @@ class _Serving:
                 self.tasks[task] = "reading"
 
     async def report(self, error: Exception, conn: Connection) -> None:
+        task = asyncio.current_task()
+        assert task
+        self.tasks[task] = "handling"
         reported = self.on_error(error, conn)
         if isawaitable(reported):
             await reported

@@ -31,10 +31,13 @@ static int split(const address *a, char host[ADDRESS_NAME_MAX + 1], const char *
 
 int port_resolve(const address *a, os_endpoint endpoints[PORT_ENDPOINTS], size_t *n)
 {
-    char host[ADDRESS_NAME_MAX + 1];
-    const char *port;
+    char host[ADDRESS_NAME_MAX + 1], folder[PATH_SIZE];
+    const char *port, *wrong;
     int st = split(a, host, &port);
     if (st != 0) return st;
+    /* Without a folder there is no record, and all else works; but what is said wrongly is told. */
+    if (os_directory(folder, sizeof folder, &wrong) == IPCIO_INVALID && wrong)
+        return ipcio__fail(IPCIO_INVALID, "%s: the folder of names %s %s", a->text, folder, wrong);
     *n = PORT_ENDPOINTS;
     st = os_resolve(host, port, endpoints, n);
     if (st == IPCIO_INVALID) return ipcio__fail(st, "%s: there is no host \"%s\"", a->text, host);

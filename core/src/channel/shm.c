@@ -815,6 +815,7 @@ static void shm_abort(ipcio_conn *base)
 static bool shm_ready(ipcio_conn *base)
 {
     shm_conn *c = shm_of(base);
+    if (c->in.inside && c->in.aborted) return true;
     return c->in.ended || ring_arrived(&c->in.ring) || (!c->in.waits && (c->in.have || ring_has_frame(&c->in.ring)));
 }
 

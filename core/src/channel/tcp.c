@@ -101,16 +101,6 @@ static int tcp_accept(ipcio_server *base, ipcio_conn *c)
     return 0;
 }
 
-/* Without a greeting that shows the key nobody can tell: the client has gone, or the system hides its users.  That is not to
- * look as if it had never come. */
-static int doubtful(ipcio_conn *c)
-{
-    c->transport->wake(c);
-    (void)stream_over(&conn_of(c)->stream, IPCIO_DENIED,
-                      "nobody can tell whose the client is, which may have gone already; access=all admits such");
-    return 0; /* reading tells */
-}
-
 static int tcp_greeted(ipcio_conn *c)
 {
     tcp_conn *t = conn_of(c);
@@ -122,9 +112,9 @@ static int tcp_greeted(ipcio_conn *c)
         t->user_known = 0;
         t->user = os_user();
     }
-    if (!shown && !t->admitted && !refused && c->options.framing != FRAMING_MESSAGE) return doubtful(c);
     if (!shown && !t->admitted)
-        return ipcio__fail(IPCIO_DENIED, "%s: the client is not this user's; access=all admits others", c->base.text);
+        return ipcio__fail(refused ? IPCIO_DENIED : IPCIO_MISSING, "%s: the client is not this user's; access=all admits others",
+                           c->base.text);
     /* Who has the key has read the limit beside it. */
     return st == 0 && !shown ? stream_hello(c) : st;
 }

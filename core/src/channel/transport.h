@@ -51,8 +51,8 @@ typedef struct transport {
     /* MISSING: nobody has the name now; side[WANT_READ] then tells when to look again.  DENIED INVALID ... */
     int (*connect)(ipcio_conn *c);
 
-    /* Whether the client that accept took in has introduced itself: 0, WANT_READ, DENIED: it may not come in, NOMEMORY
-     * or FULL (no descriptor is left): it is asked again, or an error, after which reading tells it again. */
+    /* Whether the client that accept took in has introduced itself: 0, WANT_READ, DENIED: it may not come in, MISSING:
+     * nor this one, of whom nobody can tell whose it is, NOMEMORY or FULL (no descriptor is left): it is asked again, or an error, after which reading tells it again. */
     int (*greeted)(ipcio_conn *c);
 
     /* Reading a message: start; then view, or take until all of it came; then end.
@@ -133,6 +133,7 @@ struct ipcio_server {
     ipcio_conn *spare;   /* made for the next client */
     ipcio_conn *strangers; /* clients that have not introduced themselves yet, by `next` */
     bool faulty;           /* one of them could not, by a fault of this system that may have passed */
+    _Atomic bool doubted;  /* one was turned away of whom nobody could tell whose it was */
 };
 
 enum { CALL_IDLE, CALL_WRITING, CALL_READING };
@@ -157,6 +158,9 @@ struct ipcio_conn {
         message m;
         enum { READ_IDLE, READ_WHOLE, READ_PIECES } state;
         bool given;   /* a message was given out in place, and its end is still to be said */
+        uint32_t given_up, answering; /* what these were before the message that is read in pieces, */
+        size_t rest;    /* of which so many bytes were not given out; */
+        bool end_asked; /* and who reads has asked for more than that */
         bool (*whole)(ipcio_conn *c, message *m, const void **data, int timeout); /* the transport's, where nothing is converted */
         buffer collected; /* a message that lies in no one place */
         buffer text;  /* a message converted to UTF-8 */

@@ -35,6 +35,8 @@ int transport_find(const char *text, const char *opts, address *a, options *o, c
     if (st == 0) st = find(a, t);
     if (st == 0) st = options_parse(o, a, (*t)->options, opts);
     if (st == 0 && o->framing == FRAMING_UNSAID) o->framing = (*t)->framing;
+    if (st == 0 && o->framing == FRAMING_RAW && !o->nul && o->text == TEXT_UTF16LE && o->limit < 4)
+        return ipcio__fail(IPCIO_INVALID, "%s: option limit=%u: a character may take 4 bytes", a->text, o->limit);
     if (st != 0 || !(*t)->only_messages || o->framing == FRAMING_MESSAGE) return st;
     return ipcio__fail(IPCIO_UNSUPPORTED, "%s: %s carries messages, no lines and no raw bytes", a->text, a->scheme);
 }
