@@ -316,8 +316,8 @@ IPCIO_API int ipcio_take_file(ipcio_conn *conn, intptr_t *file);
  *   got     how long it was: 1 to n, or 0 when the message is through
  * End drops what was not read and gives the room back.  Until then no other message can be read.  A message that a
  * timed out ipcio_read has begun to take can only be read whole.
- * Errors: as ipcio_read; ABORTED the writer gave the message up half way (call end, and go on); INVALID
- * buffer or end without start. */
+ * Errors: as ipcio_read; ABORTED the writer gave the message up half way (call end, and go on; what was read of it may
+ * be zeros); INVALID buffer or end without start. */
 IPCIO_API int ipcio_read_start(ipcio_conn *conn, int timeout, size_t *size);
 IPCIO_API int ipcio_read_buffer(ipcio_conn *conn, void *to, size_t n, int timeout, size_t *got);
 IPCIO_API int ipcio_read_end(ipcio_conn *conn, int timeout);

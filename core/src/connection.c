@@ -149,7 +149,7 @@ static void forget_call(ipcio_conn *c)
         spoil(c, "a call was given up, and this framing cannot tell its late answer from the next, so the connection was closed");
     } else if (c->calling == CALL_READING) {
         atomic_store_explicit(&c->given_up, c->out.calls, memory_order_relaxed);
-        c->in.given_up = c->out.calls;
+        c->in.before.given_up = c->out.calls;
         if (c->in.state == READ_WHOLE && c->in.m.answer) end_message(c); /* it has begun to come: no later call's */
     }
     c->calling = CALL_IDLE;
@@ -383,9 +383,8 @@ static inline void was_read(ipcio_conn *c)
 static IPCIO_RARE void was_not_read(ipcio_conn *c)
 {
     uint32_t call = c->in.m.call, answering = c->in.m.answer ? 0 : call;
-    if (c->in.m.answer)
-        (void)atomic_compare_exchange_strong_explicit(&c->given_up, &call, c->in.given_up, memory_order_relaxed, memory_order_relaxed);
-    (void)atomic_compare_exchange_strong_explicit(&c->answering, &answering, c->in.answering, memory_order_relaxed, memory_order_relaxed);
+    if (c->in.m.answer) (void)atomic_compare_exchange_strong(&c->given_up, &call, c->in.before.given_up);
+    (void)atomic_compare_exchange_strong(&c->answering, &answering, c->in.before.answering);
 }
 
 static int start(ipcio_conn *c)
@@ -780,8 +779,8 @@ static int start_pieces(ipcio_conn *c, size_t *size)
 {
     int st = start(c);
     if (st != 0) return st;
-    c->in.given_up = atomic_load_explicit(&c->given_up, memory_order_relaxed);
-    c->in.answering = atomic_load_explicit(&c->answering, memory_order_relaxed);
+    c->in.before.given_up = atomic_load_explicit(&c->given_up, memory_order_relaxed);
+    c->in.before.answering = atomic_load_explicit(&c->answering, memory_order_relaxed);
     was_read(c);
     *size = (size_t)c->in.m.length;
     return 0;

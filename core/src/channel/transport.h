@@ -52,7 +52,8 @@ typedef struct transport {
     int (*connect)(ipcio_conn *c);
 
     /* Whether the client that accept took in has introduced itself: 0, WANT_READ, DENIED: it may not come in, MISSING:
-     * nor this one, of whom nobody can tell whose it is, NOMEMORY or FULL (no descriptor is left): it is asked again, or an error, after which reading tells it again. */
+     * nor may it, since nobody can tell whose it is, NOMEMORY or FULL (no descriptor is left): it is asked again, or an
+     * error, after which reading tells it again. */
     int (*greeted)(ipcio_conn *c);
 
     /* Reading a message: start; then view, or take until all of it came; then end.
@@ -158,7 +159,9 @@ struct ipcio_conn {
         message m;
         enum { READ_IDLE, READ_WHOLE, READ_PIECES } state;
         bool given;   /* a message was given out in place, and its end is still to be said */
-        uint32_t given_up, answering; /* what these were before the message that is read in pieces, */
+        struct {
+            uint32_t given_up, answering;
+        } before;       /* the message that is read in pieces, */
         size_t rest;    /* of which so many bytes were not given out; */
         bool end_asked; /* and who reads has asked for more than that */
         bool (*whole)(ipcio_conn *c, message *m, const void **data, int timeout); /* the transport's, where nothing is converted */
