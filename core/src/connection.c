@@ -812,8 +812,8 @@ static inline int read_piece(ipcio_conn *c, const piece *p)
         c->in.end_asked = false;
         return 0;
     case READ_BUFFER:
-        if (!open) break;
-        return read_next(c, p);
+        if (open) return read_next(c, p);
+        break;
     default:
         if (!open) break;
         end_message(c);

@@ -376,18 +376,27 @@ static void test_late_answer_that_had_begun(void **state)
     free_pair(&pair);
 }
 
+static const char *const ways[] = {"pipe", "shm"}; /* one that lays messages on a socket, and one that lays them in memory */
+
+/* The client has asked and waits, the peer has read it. */
+static void open_asked(struct pair *pair, const char *way)
+{
+    const void *answer;
+    size_t size;
+    open_pair_at(pair, fresh_of(way), NULL, NULL);
+    assert_int_equal(ipcio_call(pair->client, "slow", 4, IPCIO_TRY, &answer, &size), IPCIO_WANT_READ);
+    READS(pair->peer, "slow");
+}
+
 /* A call of which only a part has come is not the last message read. */
 static void test_answer_while_the_next_call_comes(void **state)
 {
-    static const char *const ways[] = {"pipe", "shm"};
     struct pair pair;
     const void *answer, *data;
     size_t size;
     (void)state;
     for (size_t i = 0; i < COUNT(ways); i++) {
-        open_pair_at(&pair, fresh_of(ways[i]), NULL, NULL);
-        assert_int_equal(ipcio_call(pair.client, "slow", 4, IPCIO_TRY, &answer, &size), IPCIO_WANT_READ);
-        READS(pair.peer, "slow");
+        open_asked(&pair, ways[i]);
         FAILS(TIMEOUT, ipcio_give_up(pair.client, IPCIO_WANT_READ, IPCIO_TIMEOUT, 1));
         int st = ipcio_call(pair.client, big, sizeof big, IPCIO_TRY, &answer, &size);
         assert_int_equal(st, IPCIO_WANT_WRITE);
@@ -407,15 +416,12 @@ static void test_answer_while_the_next_call_comes(void **state)
 /* An answer that could not be written is still to be given: what is written next is it, and can be late. */
 static void test_answer_given_up_and_repeated(void **state)
 {
-    static const char *const ways[] = {"pipe", "shm"};
     struct pair pair;
     const void *answer;
     size_t size;
     (void)state;
     for (size_t i = 0; i < COUNT(ways); i++) {
-        open_pair_at(&pair, fresh_of(ways[i]), NULL, NULL);
-        assert_int_equal(ipcio_call(pair.client, "slow", 4, IPCIO_TRY, &answer, &size), IPCIO_WANT_READ);
-        READS(pair.peer, "slow");
+        open_asked(&pair, ways[i]);
         FAILS(TIMEOUT, ipcio_write(pair.peer, big, sizeof big, 0));
         OK(ipcio_write_start(pair.peer, 9, LONG_MS));
         FAILS(INVALID, ipcio_write_end(pair.peer, LONG_MS));
@@ -431,16 +437,13 @@ static void test_answer_given_up_and_repeated(void **state)
 /* What was begun to be read in pieces, and is given up, was not read: neither the call nor the answer. */
 static void test_given_up_while_read_in_pieces(void **state)
 {
-    static const char *const ways[] = {"pipe", "shm"};
     struct pair pair;
     const void *data;
     char piece[8];
     size_t size, got;
     (void)state;
     for (size_t i = 0; i < COUNT(ways); i++) {
-        open_pair_at(&pair, fresh_of(ways[i]), NULL, NULL);
-        assert_int_equal(ipcio_call(pair.client, "one", 3, IPCIO_TRY, &data, &size), IPCIO_WANT_READ);
-        READS(pair.peer, "one");
+        open_asked(&pair, ways[i]);
         OK(ipcio_write_start(pair.peer, 8, LONG_MS));
         OK(ipcio_write_buffer(pair.peer, "half", 4, LONG_MS));
         OK(ipcio_read_start(pair.client, LONG_MS, &size));
@@ -450,7 +453,7 @@ static void test_given_up_while_read_in_pieces(void **state)
         FAILS(ABORTED, ipcio_read_buffer(pair.client, piece, 4, LONG_MS, &got));
         OK(ipcio_read_end(pair.client, LONG_MS));
         WRITES(pair.peer, "answer");
-        OK(ipcio_call(pair.client, "one", 3, LONG_MS, &data, &size));
+        OK(ipcio_call(pair.client, "slow", 4, LONG_MS, &data, &size));
         assert_int_equal(size, 6);
 
         assert_int_equal(ipcio_call(pair.client, big, sizeof big, IPCIO_TRY, &data, &size), IPCIO_WANT_WRITE);
@@ -470,7 +473,6 @@ static void test_given_up_while_read_in_pieces(void **state)
 /* An empty message waits for room like others, also where it is not empty on its way. */
 static void test_empty_message_that_waits(void **state)
 {
-    static const char *const ways[] = {"pipe", "shm"};
     struct pair pair;
     const void *data;
     size_t size;
